@@ -1,0 +1,111 @@
+# Everything that people and CI do here is one of these targets; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRAIN := .venv-train
+CODE := healthguard gateway auth records serving models tests
+EXTRAS := local gateway auth records operator modelserver train
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+INSTALL = $(BIN)/uv pip install --quiet --no-deps --require-hashes
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## ---- environments: everything goes into virtual ones, from hash-pinned locks
+
+$(VENV)/build.stamp: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "HealthGuard needs Python 3.11 or newer; set PYTHON=… to name one."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "Python's venv module is missing: on Debian and Ubuntu, install python3-venv."; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(VENV)/local.stamp: requirements/local.txt $(VENV)/build.stamp pyproject.toml
+	@echo "Installing what HealthGuard needs (about 250 MB, once) …"
+	@$(INSTALL) --python $(BIN)/python -r $<
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/local.stamp
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --python $(BIN)/python -r $<
+	@touch $@
+
+$(TRAIN)/stamp: requirements/train.txt $(VENV)/build.stamp
+	@echo "Installing what training needs: TensorFlow among it (about 1.5 GB, once) …"
+	@$(PYTHON) -m venv $(TRAIN)
+	@$(INSTALL) --python $(TRAIN)/bin/python -r $<
+	@touch $@
+
+## ---- run
+
+.PHONY: up
+up: $(VENV)/local.stamp ## Start the whole product on this machine (ARGS="--help" shows the options)
+	@exec $(BIN)/healthguard up $(ARGS)
+
+.PHONY: down
+down: $(VENV)/local.stamp ## Stop what `make up ARGS=--detach` started
+	@$(BIN)/healthguard down $(ARGS)
+
+.PHONY: smoke
+smoke: $(VENV)/local.stamp ## Start everything in a temporary folder, predict, read back, stop
+	@$(BIN)/healthguard smoke $(ARGS)
+
+## ---- prove
+
+.PHONY: test-deps
+test-deps: $(VENV)/dev.stamp $(TRAIN)/stamp ## Install all that the test suites need
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## Run every suite; what could not run is named at the end
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## Format, lint, types, imports and unit tests, in under a minute
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 4
+	@$(BIN)/mypy
+	@$(BIN)/pytest --quiet tests/unit $(ARGS)
+
+.PHONY: fmt
+fmt: $(VENV)/dev.stamp ## Format the code and mend what the linter can
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+.PHONY: prove
+prove: $(VENV)/dev.stamp $(TRAIN)/stamp ## Run the proofs with their full numbers (hundreds of kill cycles; an hour)
+	@HEALTHGUARD_PROVE=1 $(BIN)/pytest -m prove $(ARGS)
+
+## ---- make
+
+.PHONY: models
+models: $(TRAIN)/stamp ## Train both models and write their version folders again
+	@$(TRAIN)/bin/python -m models make $(ARGS)
+
+.PHONY: protos
+protos: $(VENV)/dev.stamp ## Compile the protobuf messages of serving/tfs
+	@$(BIN)/python -m serving.tfs.generate
+
+.PHONY: lock
+lock: $(VENV)/build.stamp ## Resolve the dependencies again and write the hash-pinned locks
+	@$(LOCK) --group pyproject.toml:build --output-file requirements/build.txt
+	@$(LOCK) --extra dev pyproject.toml --output-file requirements/dev.txt
+	@for extra in $(EXTRAS); do \
+	  echo "locking $$extra"; \
+	  $(LOCK) --extra $$extra --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$extra.txt; \
+	done
+
+.PHONY: bench images cluster
+bench: ## Measure the path of a prediction against the machine's limit (comes with the issue on the gateway)
+images: ## Build the container images (comes with the issue on the cluster)
+cluster: ## Start a one-node Kubernetes cluster here (comes with the issue on the cluster)
+bench images cluster:
+	@echo "make $@ does not exist yet: $$(awk -v t='$@' -F '## ' '$$0 ~ "^"t":.*## " {print $$2}' $(MAKEFILE_LIST))"; exit 1

@@ -1,0 +1,317 @@
+"""
+Auth over HTTP: `/v1/auth/…`, and the names that clients of the replaced application use (`/auth/…`).
+
+The gateway adds `/api` before both.
+"""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+
+from auth import api_keys, login, store
+from auth.credentials import CREDENTIALS_BODY
+from auth.deps import (
+    Admin,
+    Caller,
+    CurrentUser,
+    DatabaseDep,
+    IssuerDep,
+    PasswordHolder,
+    PasswordsDep,
+    ReadSession,
+    Session,
+    Settings,
+    Source,
+    SuccessorKey,
+    ThrottleDep,
+)
+from auth.keyring import Issuer
+from auth.login import Refreshable, id_of
+from auth.passwords import check_new_password
+from auth.problems import (
+    ApiKeyRefused,
+    CredentialsRefused,
+    EmailTaken,
+    PasswordRefused,
+    RefreshRefused,
+    TooManyApiKeys,
+    TooManyAttempts,
+)
+from auth.refresh import RefreshToken
+from auth.schemas import (
+    AccessToken,
+    ApiKeyInfo,
+    ApiKeyList,
+    ApiKeyTrade,
+    CreatedApiKey,
+    JwkSet,
+    Login,
+    NewApiKey,
+    Person,
+    PersonChange,
+    PersonList,
+    RefreshRequest,
+    Registered,
+    Registration,
+    Verification,
+)
+from auth.settings import AuthSettings
+from auth.tables import ApiKey, User
+from healthguard.problems import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    Problem,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+    responses,
+)
+from healthguard.tokens import Role
+
+API_KEYS_MAX = 20
+API_KEYS_LISTED_MAX = 100
+JWKS_CACHE_S = 60
+"""For how long a cache may keep the public keys; a tenth of the time from a key's publication to its first use."""
+
+old = APIRouter(prefix="/auth", tags=["the names of the replaced application"])
+v1 = APIRouter(prefix="/v1/auth", tags=["auth"])
+well_known = APIRouter(tags=["auth"])
+
+# Answers that hold a token or a person must not stay in a cache.
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _with_body(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Return the problems of a path that takes a body."""
+    return responses(InvalidRequest, PayloadTooLarge, *kinds)
+
+
+# Registration and log-in
+
+
+_REGISTER_PROBLEMS = _with_body(EmailTaken, PasswordRefused, TooManyAttempts, Unavailable)
+
+
+@old.post("/register", status_code=201, responses=_REGISTER_PROBLEMS)
+@v1.post("/register", status_code=201, responses=_REGISTER_PROBLEMS)
+async def register(
+    *,
+    body: Registration,
+    settings: Settings,
+    passwords: PasswordsDep,
+    database: DatabaseDep,
+    throttle: ThrottleDep,
+    source: Source,
+) -> Registered:
+    """Open an account; everyone who registers is a patient."""
+    password = body.password.get_secret_value()
+    check_new_password(password, email=body.email, length_min=settings.password_length_min)
+    throttle.admit_source(source)
+    password_hash = await passwords.hash(password)
+    # A transaction of its own: the request's would hold a connection during the hash.
+    async with database.write() as session:
+        user = await store.insert_user(session, email=body.email, password_hash=password_hash, role=Role.PATIENT)
+    return Registered(id=id_of(user), email=user.email, created_at=user.created_at)
+
+
+_LOGIN_PROBLEMS = _with_body(CredentialsRefused, TooManyAttempts, UnsupportedMedia, Unavailable)
+
+
+@old.post("/login", responses=_LOGIN_PROBLEMS, openapi_extra=CREDENTIALS_BODY)
+async def log_in_for_access(
+    user: PasswordHolder, issuer: IssuerDep, settings: Settings, response: Response
+) -> AccessToken:
+    """Log in; the answer has no refresh token, since the clients of this name know none."""
+    return await _access(user, settings.access_token_s, issuer, response)
+
+
+@v1.post("/login", responses=_LOGIN_PROBLEMS, openapi_extra=CREDENTIALS_BODY)
+async def log_in(
+    user: PasswordHolder, database: DatabaseDep, issuer: IssuerDep, settings: Settings, response: Response
+) -> Login:
+    """Log in; the answer has an access token, and a refresh token to get the next one with."""
+    begun = await login.begin(database, user, timedelta(seconds=settings.refresh_token_s))
+    return await _login(begun, issuer, settings, response)
+
+
+async def _access(user: User, life_s: int, issuer: Issuer, response: Response) -> AccessToken:
+    token = await issuer.access_token(user, life_s)
+    response.headers.update(_NO_STORE)
+    return AccessToken(access_token=token.text, expires_in=token.expires_in_s)
+
+
+async def _login(state: Refreshable, issuer: Issuer, settings: AuthSettings, response: Response) -> Login:
+    access = await _access(state.user, settings.access_token_s, issuer, response)
+    return Login(**access.model_dump(), refresh_token=str(state.token), refresh_expires_at=state.expires_at)
+
+
+@v1.post("/refresh", responses=_with_body(RefreshRefused, Unavailable))
+async def refresh(
+    *,
+    body: RefreshRequest,
+    database: DatabaseDep,
+    key: SuccessorKey,
+    issuer: IssuerDep,
+    settings: Settings,
+    response: Response,
+) -> Login:
+    """
+    Replace a refresh token by its successor, and get an access token.
+
+    A token that was replaced more than ten seconds ago ends the log-in: somebody else may hold it.
+    """
+    token = RefreshToken.parse(body.refresh_token.get_secret_value())
+    return await _login(await login.refresh(database, key, token), issuer, settings, response)
+
+
+@v1.post("/logout", status_code=204, responses=_with_body(RefreshRefused, Unavailable))
+async def log_out(body: RefreshRequest, session: Session) -> None:
+    """End a log-in. Its access tokens go on until they expire, so clients forget theirs."""
+    await store.revoke_family(session, RefreshToken.parse(body.refresh_token.get_secret_value()).family)
+
+
+@old.get("/verify", responses=responses(Unauthorized, Unavailable))
+@v1.get("/verify", responses=responses(Unauthorized, Unavailable))
+async def verify(caller: Caller, user: CurrentUser, response: Response) -> Verification:
+    """Say whom an access token speaks for."""
+    response.headers.update(_NO_STORE)
+    return Verification(
+        user_id=id_of(user), subject=user.subject, email=user.email, role=caller.role, expires_at=caller.expires_at
+    )
+
+
+@v1.get("/me", responses=responses(Unauthorized, Unavailable))
+async def me(user: CurrentUser, response: Response) -> Person:
+    """Say who the caller is."""
+    response.headers.update(_NO_STORE)
+    return _person(user)
+
+
+# API keys
+
+
+@v1.post("/keys", status_code=201, responses=_with_body(Unauthorized, TooManyApiKeys, Unavailable))
+async def create_key(body: NewApiKey, user: CurrentUser, session: Session, response: Response) -> CreatedApiKey:
+    """Make an API key for the caller; this answer is the only one that shows it."""
+    if await store.working_api_keys(session, id_of(user)) >= API_KEYS_MAX:
+        raise TooManyApiKeys
+    key = api_keys.new_key()
+    days = body.expires_in_days
+    row = await store.insert_api_key(
+        session,
+        ApiKey(
+            id=uuid.uuid4(),
+            user_id=id_of(user),
+            name=body.name,
+            prefix=api_keys.prefix_of(key),
+            key_hash=api_keys.hash_of(key),
+            created_at=(created_at := await store.now(session)),
+            expires_at=None if days is None else created_at + timedelta(days=days),
+        ),
+    )
+    response.headers.update(_NO_STORE)
+    return CreatedApiKey(**_key_info(row).model_dump(), key=key)
+
+
+@v1.get("/keys", responses=responses(Unauthorized, Unavailable))
+async def list_keys(user: CurrentUser, session: ReadSession, response: Response) -> ApiKeyList:
+    """List the caller's API keys, the newest first; the last hundred of them."""
+    response.headers.update(_NO_STORE)
+    rows = await store.api_keys_of(session, id_of(user), limit=API_KEYS_LISTED_MAX)
+    return ApiKeyList(items=[_key_info(row) for row in rows])
+
+
+@v1.delete("/keys/{key_id}", status_code=204, responses=responses(Unauthorized, NotFound, Unavailable))
+async def revoke_key(key_id: uuid.UUID, user: CurrentUser, session: Session) -> None:
+    """Revoke one of the caller's API keys; tokens that it was traded for end within minutes."""
+    if not await store.revoke_api_key(session, user_id=id_of(user), key_id=key_id):
+        raise NotFound
+
+
+@v1.post("/token", responses=_with_body(ApiKeyRefused, Unavailable))
+async def trade_key(
+    body: ApiKeyTrade, response: Response, database: DatabaseDep, issuer: IssuerDep, settings: Settings
+) -> AccessToken:
+    """Trade an API key for an access token of a few minutes."""
+    key = body.api_key.get_secret_value()
+    if not api_keys.is_well_formed(key):
+        raise ApiKeyRefused
+    async with database.write() as session:
+        user = await store.use_api_key(session, api_keys.hash_of(key))
+    if user is None:
+        raise ApiKeyRefused
+    return await _access(user, settings.api_key_token_s, issuer, response)
+
+
+# People, for admins
+
+
+@v1.get("/users", responses=responses(Unauthorized, Forbidden, Unavailable))
+async def list_users(
+    _admin: Admin,
+    session: ReadSession,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> PersonList:
+    """List people, the newest first."""
+    response.headers.update(_NO_STORE)
+    rows = await store.users_page(session, before_id=cursor, limit=limit + 1)
+    items = [_person(user) for user in rows[:limit]]
+    return PersonList(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
+
+
+@v1.patch("/users/{user_id}", responses=_with_body(Unauthorized, Forbidden, NotFound, Unavailable))
+async def change_user(
+    user_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    body: PersonChange,
+    by: Admin,
+    session: Session,
+    response: Response,
+) -> Person:
+    """Set a person's role, disable them, or enable them again; either ends their log-ins."""
+    if user_id == by.id:
+        # An installation could otherwise be left without an admin by a slip.
+        raise Forbidden("Another admin must change this account.")
+    user = await store.update_user(session, user_id, role=body.role, disabled=body.disabled)
+    if user is None:
+        raise NotFound
+    response.headers.update(_NO_STORE)
+    return _person(user)
+
+
+# Public keys
+
+
+@well_known.get("/.well-known/jwks.json", responses=responses(Unavailable))
+async def jwks(issuer: IssuerDep, response: Response) -> JwkSet:
+    """Publish the keys that verify access tokens."""
+    response.headers["Cache-Control"] = f"public, max-age={JWKS_CACHE_S}"
+    return JwkSet(**(await issuer.key_rings.get()).jwks(datetime.now(UTC)))
+
+
+def _person(user: User) -> Person:
+    return Person(
+        id=id_of(user),
+        subject=user.subject,
+        email=user.email,
+        role=Role(user.role),
+        created_at=user.created_at,
+        disabled_at=user.disabled_at,
+    )
+
+
+def _key_info(row: ApiKey) -> ApiKeyInfo:
+    return ApiKeyInfo(
+        id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,63 @@
+"""
+How a camera was held: the orientation that a JPEG's or PNG's EXIF block tells.
+
+Only this one number is read. Whatever is broken in a block of metadata means "as it lies", as viewers take it.
+
+Source: Exif 2.32 §4.6.4 (Orientation, tag 0x0112); TIFF 6.0 §2 (the image file directory).
+"""
+
+import struct
+from collections.abc import Iterator
+
+UPRIGHT = 1
+
+_ORIENTATION = 0x0112
+_SHORT = 3
+_ENTRIES_MAX = 512
+_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
+
+
+def jpeg_orientation(content: bytes) -> int:
+    """Return the orientation, 1..8, of a JPEG."""
+    for marker, start, end in _jpeg_segments(content):
+        if marker == _APP1 and content.startswith(b"Exif\0\0", start):
+            return _from_tiff(content[start + 6 : end])
+    return UPRIGHT
+
+
+def png_orientation(content: bytes) -> int:
+    """Return the orientation, 1..8, of a PNG whose eXIf chunk comes before its pixels."""
+    start = content.find(b"eXIf", 8, max(content.find(b"IDAT", 8), 0))
+    if start < 0:
+        return UPRIGHT
+    length = int.from_bytes(content[start - 4 : start])
+    return _from_tiff(content[start + 4 : start + 4 + length])
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment's content up to the first scan."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker in (_SOS, _EOI):
+            return
+        end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
+        yield marker, position + 4, end
+        position = end
+
+
+def _from_tiff(block: bytes) -> int:
+    """Return the orientation of a TIFF header with its first directory."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None:
+        return UPRIGHT
+    try:
+        (directory,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, directory)
+        for index in range(min(count, _ENTRIES_MAX)):
+            tag, kind, number, value = struct.unpack_from(order + "HHIH", block, directory + 2 + 12 * index)
+            if (tag, kind, number) == (_ORIENTATION, _SHORT, 1) and 1 <= value <= 8:
+                return int(value)
+    except struct.error:
+        pass
+    return UPRIGHT

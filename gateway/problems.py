@@ -1,0 +1,123 @@
+"""
+The gateway's own problems.
+
+    Problem
+    ├── UnsupportedImage     415  the content is neither JPEG nor PNG
+    ├── BrokenImage          422  a JPEG or PNG that cannot be decoded to its end
+    ├── TooManyPixels        422  more pixels than are decoded here
+    ├── SeveralPictures      422  an animation: which picture is meant is not ours to guess
+    ├── Indeterminate        422  the image is unlike anything the model knows (old paths only)
+    ├── IdempotencyMismatch  422  the Idempotency-Key belongs to another request
+    ├── UploadTooSlow        408  the body did not arrive in time
+    ├── TooManyRequests      429  an anonymous caller asked too often
+    ├── UnknownModel         404  no such model is served here
+    ├── BadUpstream          502  a service behind us answered what cannot be passed on
+    ├── PredictionTimeout    504  the model did not answer in time
+    └── Unavailable          503
+        ├── Overloaded           too much is in flight already
+        ├── ModelUnavailable     the model is loading or away
+        ├── NotStored            the prediction was made and could not be stored
+        └── UpstreamUnavailable  auth or records is away
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from healthguard.problems import Problem, Unavailable
+
+
+class UnsupportedImage(Problem):
+    """The content is neither a JPEG nor a PNG, whatever its name or type says."""
+
+    status, slug, title = 415, "unsupported-image", "The content is neither a JPEG nor a PNG image"
+
+
+class BrokenImage(Problem):
+    """The image begins like a JPEG or PNG and cannot be decoded to its end: truncated, damaged, or of a rare kind."""
+
+    status, slug, title = 422, "broken-image", "The image is damaged or incomplete"
+
+
+class TooManyPixels(Problem):
+    """The image's header says more pixels than are decoded here; `limit_pixels` says how many are."""
+
+    status, slug, title = 422, "too-many-pixels", "The image has too many pixels"
+    members: ClassVar[Mapping[str, type]] = {"limit_pixels": int}
+
+
+class SeveralPictures(Problem):
+    """The file is an animation; which of its pictures is meant cannot be known."""
+
+    status, slug, title = 422, "several-pictures", "The file holds several pictures"
+
+
+class Indeterminate(Problem):
+    """The image is unlike what the model was made for; paths that can answer so do, and the old ones say it thus."""
+
+    status, slug, title = 422, "indeterminate", "The image is outside what the model can judge"
+
+
+class IdempotencyMismatch(Problem):
+    """The Idempotency-Key was used before, for another image, model or patient."""
+
+    status, slug, title = 422, "idempotency-mismatch", "This Idempotency-Key was used for something else"
+
+
+class UploadTooSlow(Problem):
+    """The body did not arrive in the time that an upload may take."""
+
+    status, slug, title = 408, "upload-too-slow", "The body did not arrive in time"
+
+
+class TooManyRequests(Problem):
+    """A caller without a token has used up this minute's requests."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests without a token"
+    members: ClassVar[Mapping[str, type]] = {"retry_after_ms": int}
+
+
+class UnknownModel(Problem):
+    """No model of this name is served here."""
+
+    status, slug, title = 404, "unknown-model", "No such model is served here"
+
+
+class BadUpstream(Problem):
+    """A service behind the gateway gave an answer that is too large or not of the agreed form."""
+
+    status, slug, title = 502, "bad-upstream", "A service behind the gateway gave no usable answer"
+
+
+class PredictionTimeout(Problem):
+    """The model did not answer in time; nothing was stored."""
+
+    status, slug, title = 504, "prediction-timeout", "The model did not answer in time"
+
+
+class Overloaded(Unavailable):
+    """So much is in flight that this request would wait too long; nothing was done with it."""
+
+    slug, title = "overloaded", "Too much is in flight; try again shortly"
+
+
+class ModelUnavailable(Unavailable):
+    """The model is declared here, and is loading or away."""
+
+    slug, title = "model-unavailable", "The model is not available at the moment"
+
+
+class NotStored(Unavailable):
+    """
+    The prediction was made and records could not be asked to keep it, so no answer is given.
+
+    Whether it was stored is not known; with an Idempotency-Key the same request can be sent again without a second
+    record.
+    """
+
+    slug, title = "not-stored", "The prediction could not be stored"
+
+
+class UpstreamUnavailable(Unavailable):
+    """The service that answers this path is away."""
+
+    slug, title = "upstream-unavailable", "The service behind this path is away"

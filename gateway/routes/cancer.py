@@ -1,0 +1,66 @@
+"""The prediction paths of the breast-cancer application, as its clients know them (docs/existing-api.md)."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, status
+
+from gateway.contracts import INDETERMINATE
+from gateway.deps import Caller, IdempotencyKey, Image, ModelPredictor, Records, RequestId, served
+from gateway.openapi import image_body, prediction_responses
+from gateway.predictor import Outcome
+from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored
+from gateway.schemas import OldPrediction, OldPredictionAndRecord, OldRecord
+from gateway.served import ServedModel
+from gateway.uploads import Upload
+
+router = APIRouter(prefix="/api", tags=["breast cancer, old names"])
+
+CancerModel = Annotated[ServedModel, Depends(served("cancer"))]
+
+
+@router.post(
+    "/inference/predict",
+    summary="Make a prediction and store nothing",
+    responses=prediction_responses(Indeterminate),
+    openapi_extra=image_body(),
+)
+async def predict(_caller: Caller, model: CancerModel, image: Image, predictor: ModelPredictor) -> OldPrediction:
+    """Predict and answer."""
+    return old_prediction(await predictor.predict(model, image), image)
+
+
+@router.post(
+    "/workflow/predict-and-save",
+    status_code=status.HTTP_201_CREATED,
+    summary="Make a prediction and store it",
+    responses=prediction_responses(Indeterminate, IdempotencyMismatch, NotStored, BadUpstream),
+    openapi_extra=image_body(),
+)
+async def predict_and_save(
+    *,
+    caller: Caller,
+    model: CancerModel,
+    image: Image,
+    predictor: ModelPredictor,
+    records: Records,
+    request_id: RequestId,
+    idempotency_key: IdempotencyKey = None,
+) -> OldPredictionAndRecord:
+    """Predict, save, answer; an indeterminate image is refused and nothing is stored."""
+    outcome = await predictor.predict(model, image)
+    prediction = old_prediction(outcome, image)
+    stored = await records.save(outcome, image, caller, request_id=request_id, idempotency_key=idempotency_key)
+    return OldPredictionAndRecord(prediction=prediction, record=OldRecord.of(stored))
+
+
+def old_prediction(outcome: Outcome, image: Upload) -> OldPrediction:
+    """
+    Return an outcome as these clients know it.
+
+    Raises:
+        Indeterminate: they know no such answer.
+    """
+    finding = outcome.finding
+    if finding.outcome == INDETERMINATE or finding.confidence is None:
+        raise Indeterminate(finding.recommendation)
+    return OldPrediction(prediction=finding.outcome, confidence=finding.confidence, filename=image.filename)

@@ -1,0 +1,119 @@
+"""Every setting of the gateway, from the environment variables `GATEWAY_…`."""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from healthguard.settings import TokenSettings
+
+MIB = 1024 * 1024
+HMAC_KEY_BYTES = 32
+
+
+class GatewaySettings(TokenSettings):
+    """What a gateway needs to know; what has no default a person must decide."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    port: int = Field(default=8004, ge=1, le=65535)
+    """TCP port to listen on."""
+
+    auth_url: str
+    """Where auth listens, e.g. http://auth:8000. Its keys are read from there unless `jwks_url` says another place."""
+
+    records_url: str
+    """Where records listens, e.g. http://records:8002."""
+
+    models_file: Path
+    """JSON file that names each model, its stable version and its endpoints."""
+
+    records_secret: SecretStr = Field(min_length=32)
+    """The secret by which records knows this gateway; the same value as records' `gateway_secret`."""
+
+    image_hmac_key: SecretStr
+    """Base64 of 32 random bytes: the key of the hash under which an image's pixels are recorded."""
+
+    image_bytes_max: int = Field(default=25 * MIB, ge=1024, le=256 * MIB)
+    """Largest image that is read; bytes."""
+
+    image_pixels_max: int = Field(default=40_000_000, ge=1, le=200_000_000)
+    """Largest image that is decoded; width times height."""
+
+    uploads_bytes_max: int = Field(default=256 * MIB, ge=1024)
+    """How much of all bodies together may be in memory at once; bytes. Beyond it, uploads get an early 503."""
+
+    upload_timeout_s: float = Field(default=30.0, gt=0, le=600)
+    """How long a client may take to send its image; seconds."""
+
+    decode_threads: int = Field(default=2, ge=1, le=64)
+    """Threads that decode images; the decoders release the interpreter's lock, so a thread per core is right."""
+
+    predict_timeout_s: float = Field(default=10.0, gt=0, le=120)
+    """How long decoding and the model may take together; seconds."""
+
+    predictions_in_flight_max: int = Field(default=64, ge=1, le=4096)
+    """Predictions of one model at once; beyond it, an early 503."""
+
+    status_timeout_s: float = Field(default=2.0, gt=0, le=30)
+    """Deadline of a question about a model's state; seconds."""
+
+    status_interval_s: float = Field(default=5.0, gt=0, le=300)
+    """How often each model server is asked for its state once it serves; seconds. Until then it is asked sooner."""
+
+    records_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    """Deadline of a call to records; seconds."""
+
+    auth_timeout_s: float = Field(default=10.0, gt=0, le=60)
+    """Deadline of a call to auth, which hashes passwords and so is slow on purpose; seconds."""
+
+    upstream_connections_max: int = Field(default=64, ge=1, le=1024)
+    """Connections to auth and to records, each."""
+
+    anonymous_anemia: bool = False
+    """Whether POST /api/predict and GET /api/results work without a token, as in the application they come from."""
+
+    anonymous_per_minute: int = Field(default=10, ge=1, le=600)
+    """Requests without a token that one network address may make a minute."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call this API from a browser; none by default, and never `*`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_from_auth(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not values.get("jwks_url") and isinstance(values.get("auth_url"), str):
+            values = values | {"jwks_url": values["auth_url"].rstrip("/") + "/.well-known/jwks.json"}
+        return values
+
+    @field_validator("auth_url", "records_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _no_wildcard(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if any("*" in origin for origin in origins):
+            raise ValueError("an allow-list of origins, without wildcards")
+        return origins
+
+    @field_validator("image_hmac_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr) -> SecretStr:
+        try:
+            length = len(base64.b64decode(key.get_secret_value(), validate=True))
+        except binascii.Error:
+            length = 0
+        if length != HMAC_KEY_BYTES:
+            raise ValueError(f"must be the base64 of {HMAC_KEY_BYTES} bytes")
+        return key
+
+    def hmac_key(self) -> bytes:
+        """Return the image hash's key as bytes."""
+        return base64.b64decode(self.image_hmac_key.get_secret_value())

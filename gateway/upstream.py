@@ -1,0 +1,138 @@
+"""
+Pass requests on to a service behind the gateway, and its answers back.
+
+Only declared routes come here, so this is no open proxy. Headers pass by allow-list in both directions: hop-by-hop
+headers, and those that only we may set (`X-HealthGuard-…`, `X-Forwarded-…`), can then not be forgotten. Bodies are
+bounded both ways, and every call has a deadline.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import structlog
+from starlette.datastructures import Headers
+from yarl import URL
+
+from gateway.problems import BadUpstream, UpstreamUnavailable
+from healthguard.http import REQUEST_ID_HEADER
+from healthguard.telemetry import headers_for_call
+from healthguard.tls import trusting
+
+log = structlog.get_logger()
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+
+REQUEST_HEADERS = frozenset(
+    {"accept", "accept-language", "authorization", "content-type", "idempotency-key", "if-match"}
+)
+ANSWER_HEADERS = frozenset(
+    {
+        "allow",
+        "cache-control",
+        "content-language",
+        "content-type",
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+        "www-authenticate",
+        "x-total-count",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A service behind the gateway: one pool of connections, one deadline."""
+
+    name: str
+    base_url: str
+    session: aiohttp.ClientSession
+    timeout_s: float
+
+    async def call(
+        self, method: str, path: str, *, request_id: str, query: str = "", headers: Mapping[str, str], body: bytes = b""
+    ) -> Answer:
+        """
+        Make one call.
+
+        Args:
+            path: of the service, without the query; already percent-encoded.
+            query: as the client wrote it, percent-encoded.
+            headers: what the service gets beside request id and trace.
+
+        Raises:
+            UpstreamUnavailable: it is away or did not answer in time.
+            BadUpstream: it answered more than can be passed on.
+        """
+        url = URL(self.base_url + path + ("?" + query if query else ""), encoded=True)
+        sent = {REQUEST_ID_HEADER: request_id, **headers_for_call(), **headers}
+        try:
+            async with (
+                asyncio.timeout(self.timeout_s),
+                self.session.request(method, url, headers=sent, data=body, allow_redirects=False) as response,
+            ):
+                content = await _bounded(response.content)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            log.warning("upstream_call_failed", upstream=self.name, exception=type(exc).__qualname__)
+            raise UpstreamUnavailable from exc
+        return Answer(response.status, passed(response.headers, ANSWER_HEADERS), content)
+
+    async def ready(self) -> None:
+        """
+        Return when the service says that it and all that it needs are well.
+
+        Raises:
+            UpstreamUnavailable: it does not.
+        """
+        answer = await self.call("GET", "/health/ready", request_id="readiness", headers={})
+        if answer.status != 200:
+            raise UpstreamUnavailable
+
+
+def passed(headers: Mapping[str, str] | Headers, allowed: frozenset[str]) -> dict[str, str]:
+    """Return those of *headers* that may pass."""
+    return {name.lower(): value for name, value in headers.items() if name.lower() in allowed}
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    """
+    Read an answer's body to its end.
+
+    Raises:
+        BadUpstream: it is too long.
+    """
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            raise BadUpstream
+    return bytes(body)
+
+
+def session(connections_max: int, ca_file: Path | None = None) -> aiohttp.ClientSession:
+    """
+    Return a pool of connections; what waits for one is under the caller's deadline.
+
+    Raises:
+        OSError: the file with the authority of https services cannot be read.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max, ssl=trusting(ca_file)),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        trust_env=False,
+    )

@@ -1,0 +1,414 @@
+"""
+A small client of HealthGuard's HTTP API.
+
+    with Client("http://127.0.0.1:8004", token) as client:
+        stored = client.predict("cancer", Path("left.png"))
+
+Every call has a timeout; every refusal is a `ProblemError`. A prediction carries an idempotency key of its own, so it
+is repeated safely while the service says "not now", within one deadline.
+
+    ClientError
+    ├── Unreachable    nothing answers at this address, or the answer is not HealthGuard's
+    └── ProblemError   the service refused, and says why (RFC 9457)
+"""
+
+import mimetypes
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+
+CONNECT_S = 3.0
+CALL_S = 20.0
+PREDICT_DEADLINE_S = 30.0
+RETRY_FIRST_S = 0.2
+RETRY_MAX_S = 5.0
+PAGE = 100
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+
+
+class ClientError(Exception):
+    """A call did not succeed; the text is one sentence for a person."""
+
+
+class Unreachable(ClientError):
+    """Nothing answers at the address, or something that is not HealthGuard."""
+
+
+class ProblemError(ClientError):
+    """The service refused; the fields are those of its problem document."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        *,
+        type: str = "about:blank",  # noqa: A002 - RFC 9457's name
+        detail: str | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{title}. {detail}" if detail else f"{title}.")
+        self.status = status
+        self.title = title
+        self.type = type
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        """How long the service asks to wait before the next try; seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a log-in gives."""
+
+    access_token: str = field(repr=False)
+    expires_in: int
+    """Life of the access token; seconds."""
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A stored prediction; what a record that a client posted does not have is none."""
+
+    id: str
+    number: int
+    created_at: str
+    """RFC 3339, UTC."""
+    outcome: str
+    task: str
+    source: str
+    review_state: str
+    model: str | None = None
+    version: int | None = None
+    weights_digest: str | None = None
+    score: float | None = None
+    confidence: float | None = None
+    ood_score: float | None = None
+    recommendation: str | None = None
+    image_hmac: str | None = None
+    image_size_bytes: int | None = None
+    filename: str | None = None
+    patient: str | None = None
+    """The pseudonym."""
+    timings: Mapping[str, float] | None = None
+    """read_ms, decode_ms, inference_ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCount:
+    """How many records of one model have one outcome."""
+
+    source: str
+    outcome: str
+    count: int
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The history in numbers."""
+
+    total: int
+    counts: tuple[OutcomeCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that is served."""
+
+    name: str
+    available: bool
+    stable: int
+    contract: Mapping[str, Any] | None = None
+
+
+Record = TypeVar("Record")
+
+
+class Client:
+    """A connection to one HealthGuard; close it, or use it as a context."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            url: the address of the gateway, such as http://127.0.0.1:8004.
+            token: an access token; none: only calls that need none.
+        """
+        self.url = url.rstrip("/")
+        self._sleep = sleep
+        self._clock = clock
+        headers = {"User-Agent": "healthguard-client", "Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        # The proxies of the environment are for the world outside: images must not pass through one by accident.
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx.Timeout(CALL_S, connect=CONNECT_S),
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def login(self, email: str, password: str) -> Tokens:
+        """
+        Return tokens for a person.
+
+        Raises:
+            ProblemError: the service refused, with 401 where e-mail and password don't belong together.
+            Unreachable: nothing answers.
+        """
+        body = {"email": email, "password": password}
+        return record(Tokens, self._call("POST", "/api/v1/auth/login", json=body))
+
+    def refresh(self, refresh_token: str) -> Tokens:
+        """
+        Return new tokens for a refresh token, which is used up by it.
+
+        Raises:
+            ProblemError: the service refused, with 401 where the log-in has ended.
+            Unreachable: nothing answers.
+        """
+        return record(Tokens, self._call("POST", "/api/v1/auth/refresh", json={"refresh_token": refresh_token}))
+
+    def logout(self, refresh_token: str) -> None:
+        """
+        End a log-in.
+
+        Raises:
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        self._call("POST", "/api/v1/auth/logout", json={"refresh_token": refresh_token})
+
+    def trade(self, api_key: str) -> Tokens:
+        """
+        Return a short access token for an API key.
+
+        Raises:
+            ProblemError: the service refused, with 401 where the key does not hold.
+            Unreachable: nothing answers.
+        """
+        return record(Tokens, self._call("POST", "/api/v1/auth/token", json={"api_key": api_key}))
+
+    def create_api_key(self, name: str) -> str:
+        """
+        Return a new API key of this caller; this is the only time that it is shown.
+
+        Raises:
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        return str(self._call("POST", "/api/v1/auth/keys", json={"name": name})["key"])
+
+    def predict(
+        self,
+        model: str,
+        image: Path | bytes,
+        *,
+        filename: str | None = None,
+        patient: str | None = None,
+        idempotency_key: str | None = None,
+        deadline_s: float = PREDICT_DEADLINE_S,
+    ) -> Prediction:
+        """
+        Return the stored prediction for an image.
+
+        Args:
+            image: a PNG or JPEG file, or its bytes.
+            patient: whom it is about, as the hospital numbers patients; only doctors may name one.
+            idempotency_key: made here if none is given; with the same key the same image is stored once only.
+            deadline_s: how long all tries together may take; seconds.
+
+        Raises:
+            OSError: the file cannot be read.
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        name = filename or (image.name if isinstance(image, Path) else "image")
+        data = image.read_bytes() if isinstance(image, Path) else image
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        found = self._repeat(
+            deadline_s,
+            "POST",
+            f"/api/v1/models/{model}/predictions",
+            files={"file": (name, data, content_type)},
+            data={"patient": patient} if patient else None,
+            headers=headers,
+        )
+        return record(Prediction, found)
+
+    def prediction(self, prediction_id: str) -> Prediction:
+        """
+        Return one stored prediction.
+
+        Raises:
+            ProblemError: the service refused, with 404 where there is none that this caller may see.
+            Unreachable: nothing answers.
+        """
+        return record(Prediction, self._call("GET", f"/api/v1/predictions/{prediction_id}"))
+
+    def predictions(self, **filters: str) -> Iterator[Prediction]:
+        """
+        Yield the history, newest first, page by page.
+
+        Args:
+            filters: model, outcome, created_from, created_to.
+
+        Raises:
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        query: dict[str, str] = {"limit": str(PAGE), **filters}
+        while True:
+            page = self._call("GET", "/api/v1/predictions", params=query)
+            yield from (record(Prediction, item) for item in page["items"])
+            if not page.get("next_cursor"):
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def statistics(self) -> Statistics:
+        """
+        Return the history in numbers.
+
+        Raises:
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        found = self._call("GET", "/api/v1/predictions/stats/summary")
+        return Statistics(found["total"], tuple(record(OutcomeCount, count) for count in found["counts"]))
+
+    def models(self) -> list[Model]:
+        """
+        Return what is served.
+
+        Raises:
+            ProblemError: the service refused.
+            Unreachable: nothing answers.
+        """
+        return [record(Model, item) for item in self._call("GET", "/api/v1/models")["models"]]
+
+    def _repeat(self, deadline_s: float, method: str, path: str, **request: Any) -> Any:
+        """Call again while the answer is "not now" and time is left; only for calls that are safe to repeat."""
+        ends_at = self._clock() + deadline_s
+        tries = 0
+        while True:
+            try:
+                left_s = max(0.1, ends_at - self._clock())
+                return self._call(
+                    method, path, timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)), **request
+                )
+            except (ProblemError, Unreachable) as exc:
+                tries += 1
+                wait_s = wait_before_retry_s(exc, tries, ends_at - self._clock())
+                if wait_s is None:
+                    raise
+                self._sleep(wait_s)
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        """Return the JSON of a good answer (none for 204), or raise what the answer says."""
+        try:
+            answer = self._http.request(method, path, **request)
+        except httpx.HTTPError as exc:
+            raise Unreachable(f"Nothing answers at {self.url}: {_plain(exc)}.") from exc
+        if answer.is_success:
+            return _json(answer, self.url) if answer.content else None
+        raise problem_of(answer)
+
+
+def wait_before_retry_s(error: ClientError, tries: int, left_s: float) -> float | None:
+    """
+    Return how long to wait before the next try; none where there shall be none.
+
+    Args:
+        tries: how many were made.
+        left_s: what is left of the deadline.
+    """
+    wait_s = float(min(RETRY_FIRST_S * 2 ** (tries - 1), RETRY_MAX_S))
+    if isinstance(error, ProblemError):
+        if error.status != 503:
+            return None
+        # The service may ask for more patience than ours, never for less.
+        wait_s = max(wait_s, error.retry_after_s or 0.0)
+    return wait_s if wait_s < left_s else None
+
+
+def problem_of(answer: httpx.Response) -> ProblemError:
+    """Return the error that an answer tells; an answer without a problem document has its status as the title."""
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    return ProblemError(
+        answer.status_code,
+        str(document.get("title") or f"The service answered {answer.status_code} {answer.reason_phrase}".strip()),
+        type=str(document.get("type") or "about:blank"),
+        detail=document.get("detail"),
+        request_id=document.get("request_id") or answer.headers.get("X-Request-Id"),
+        retry_after_s=_retry_after_s(answer, document),
+    )
+
+
+def _retry_after_s(answer: httpx.Response, document: Mapping[str, Any]) -> float | None:
+    """Return the wait that the service asks for: the finer member if there is one, else the header in seconds."""
+    if isinstance(ms := document.get("retry_after_ms"), int | float):
+        return float(ms) / 1000
+    header = answer.headers.get("Retry-After", "")
+    return float(header) if header.isdigit() else None
+
+
+def record(kind: type[Record], document: Any) -> Record:
+    """
+    Return *document* as *kind*; fields that this version does not know are passed over.
+
+    Raises:
+        Unreachable: it is not of that form, so it does not come from HealthGuard.
+    """
+    try:
+        known = {entry.name: document[entry.name] for entry in fields(kind) if entry.name in document}  # type: ignore[arg-type]
+        return kind(**known)
+    except TypeError as exc:
+        raise Unreachable("What answers is not HealthGuard, or a version that this client does not know.") from exc
+
+
+def _json(answer: httpx.Response, url: str) -> Any:
+    if len(answer.content) > ANSWER_BYTES_MAX:
+        raise Unreachable(f"What answers at {url} sends more than HealthGuard does.")
+    try:
+        return answer.json()
+    except ValueError as exc:
+        raise Unreachable(f"What answers at {url} is not HealthGuard.") from exc
+
+
+def _plain(exc: httpx.HTTPError) -> str:
+    """Return a few words for a transport error; its own text may quote the request."""
+    if isinstance(exc, httpx.ConnectTimeout | httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
+        return "it took too long"
+    return "the connection failed"

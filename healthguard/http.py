@@ -1,0 +1,105 @@
+"""
+What makes an ASGI application a HealthGuard service: request ids, one log line and one metric per request, problems,
+health and metrics routes. Each service's `app.py` calls `install` once.
+"""
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from opentelemetry import trace
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from healthguard import health, metrics, problems
+from healthguard.health import Health
+from healthguard.metrics import HttpMetrics
+from healthguard.telemetry import context_from, tracer
+
+log = structlog.get_logger()
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+# Probes come every few seconds from each kubelet and scraper: they are counted, not logged.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics", "/health", "/health/live", "/health/ready"})
+# A method is a client's free text; only these become a metric label.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestContext:
+    """
+    Give each request an id, a span, one log line and one metric; turn a fault of ours into a problem.
+
+    It is plain ASGI, not Starlette's BaseHTTPMiddleware, which costs a task and a queue per request. It stands inside
+    Starlette's own error middleware, so nothing reaches the server's traceback log, which would print exception texts.
+    """
+
+    def __init__(self, app: ASGIApp, http_metrics: HttpMetrics) -> None:
+        self.app = app
+        self.metrics = http_metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        with tracer.start_as_current_span("request", context_from(headers), trace.SpanKind.SERVER) as span:
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception as exc:
+                response = await problems.on_anything_else(Request(scope), exc)
+                if not status:
+                    await response(scope, receive, send_with_id)
+                status = 500
+            self._finish(scope, span, status, time.perf_counter() - started)
+
+    def _finish(self, scope: Scope, span: trace.Span, status: int, duration_s: float) -> None:
+        """Log, count and name the span by the route's template: a path may hold what a client typed."""
+        endpoint = route_of(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        span.update_name(f"{method} {endpoint}")
+        span.set_attribute("http.response.status_code", status)
+        self.metrics.observe(endpoint, method, status, duration_s)
+        if endpoint not in _QUIET:
+            duration_ms = round(duration_s * 1000, 2)
+            log.info("request_served", method=method, endpoint=endpoint, status=status, duration_ms=duration_ms)
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that served the request, or `unmatched`."""
+    route: Any = scope.get("route")
+    return getattr(route, "path", "unmatched")
+
+
+def _request_id(scope: Scope) -> str:
+    """Take the caller's request id where it has the form of one; otherwise make one."""
+    for key, value in scope["headers"]:
+        if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return uuid.uuid4().hex
+
+
+def install(app: FastAPI, service_health: Health, http_metrics: HttpMetrics) -> None:
+    """Make *app* a HealthGuard service. `app.state.health` is where `serve` finds it to drain."""
+    app.state.health = service_health
+    app.add_middleware(RequestContext, http_metrics=http_metrics)
+    problems.install(app)
+    app.include_router(health.router(service_health))
+    app.include_router(metrics.router(http_metrics.registry))

@@ -1,0 +1,202 @@
+"""
+Access tokens: verify them here, with auth's public keys, without a call per request.
+
+Tokens are ES256 JWTs of type `at+jwt`. Fixed algorithm and type, a local map of keys by `kid`, and required claims.
+
+Source: RFC 8725 (JWT best current practices), RFC 9068 (at+jwt), RFC 7518 §3.4 (ES256).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import jwt
+import structlog
+
+from healthguard.problems import Unauthorized, Unavailable
+
+log = structlog.get_logger()
+
+ALGORITHM = "ES256"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
+TOKEN_BYTES_MAX = 8192
+LEEWAY_S = 5
+REQUIRED_CLAIMS = ["iss", "aud", "sub", "role", "iat", "exp", "jti"]
+
+KEYS_FRESH_S = 300.0
+KEYS_REFETCH_S = 10.0
+"""A token with an unknown key may cause a fetch, but not more often than this: random key ids must not load auth."""
+
+
+class Role(StrEnum):
+    """What a person is to HealthGuard; open registration gives `patient`."""
+
+    PATIENT = "patient"
+    DOCTOR = "doctor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request, as the access token says."""
+
+    subject: str
+    role: Role
+    token_id: str
+    expires_at: datetime
+    token: str = field(repr=False)
+    """The token itself, to be sent on to records; never logged."""
+
+
+class KeysNotFetched(Exception):
+    """Auth's public keys could not be had this time."""
+
+
+Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Returns a JWK set as a mapping, or raises `KeysNotFetched`; `healthguard.jwks` has the one over HTTP."""
+
+
+class Keys:
+    """
+    Auth's public keys by `kid`: fetched at first need, again when stale or when a new `kid` appears.
+
+    While auth is away the keys last seen go on working, so valid tokens do too.
+    """
+
+    def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def get(self, kid: str) -> jwt.PyJWK:
+        """
+        Return the key with this id.
+
+        Raises:
+            Unauthorized: auth publishes no such key.
+            Unavailable: no keys were ever had, and auth is away.
+        """
+        if kid not in self._keys or self._clock() - self._fetched_at > KEYS_FRESH_S:
+            await self._refresh()
+        if key := self._keys.get(kid):
+            return key
+        if not self._keys:
+            raise Unavailable("The keys that verify access tokens cannot be had at the moment.")
+        raise _refused()
+
+    async def ready(self) -> None:
+        """
+        Return when at least one key is known.
+
+        Raises:
+            Unavailable: none is.
+        """
+        if not self._keys:
+            await self._refresh()
+        if not self._keys:
+            raise Unavailable("The keys that verify access tokens cannot be had at the moment.")
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            # Until the first success every caller may try (auth may start after us); afterwards tries are rationed.
+            if self._keys and self._clock() - self._tried_at < KEYS_REFETCH_S:
+                return
+            self._tried_at = self._clock()
+            try:
+                found = await self._fetch()
+                self._keys = _keys_by_id(found)
+                self._fetched_at = self._clock()
+            except (KeysNotFetched, jwt.PyJWTError) as exc:
+                log.warning("token_keys_not_fetched", exception=type(exc.__cause__ or exc).__qualname__)
+
+
+def _keys_by_id(jwks: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
+    """Return the signing keys of a JWK set, by id; keys of any other kind are left out."""
+    usable = (key for key in jwks["keys"] if key.get("kty") == "EC" and key.get("crv") == "P-256" and "kid" in key)
+    return {key["kid"]: jwt.PyJWK(key, algorithm=ALGORITHM) for key in usable}
+
+
+@dataclass(frozen=True)
+class TokenVerifier:
+    """Turns a token into a `Caller`, or refuses it."""
+
+    keys: Keys
+    issuer: str
+    audience: str
+
+    async def verify(self, token: str) -> Caller:
+        """
+        Return who the token speaks for.
+
+        Raises:
+            Unauthorized: it is malformed, expired, of another issuer or audience, or signed by no key of auth's.
+            Unavailable: auth's keys cannot be had.
+        """
+        kid = _key_id(token)
+        key = await self.keys.get(kid)
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self.issuer,
+                audience=self.audience,
+                leeway=LEEWAY_S,
+                options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+            )
+            return _caller(claims, token)
+        except jwt.ExpiredSignatureError as exc:
+            raise Unauthorized("The access token has expired.", error="invalid_token") from exc
+        except (jwt.PyJWTError, ValueError) as exc:
+            raise _refused() from exc
+
+
+def _key_id(token: str) -> str:
+    """Return the `kid` of a token whose size and header are ours; the library alone would accept other types."""
+    # The base64url of a JWS has no padding (RFC 7515 §2); PyJWT would accept it, and so a second spelling of a token.
+    if len(token) > TOKEN_BYTES_MAX or "=" in token:
+        raise _refused()
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError as exc:
+        raise _refused() from exc
+    kid = header.get("kid")
+    if header.get("typ") != TOKEN_TYPE or header.get("alg") != ALGORITHM or not isinstance(kid, str):
+        raise _refused()
+    return kid
+
+
+def _caller(claims: Mapping[str, Any], token: str) -> Caller:
+    """Return the caller that verified claims name; an unknown role is a ValueError."""
+    return Caller(
+        subject=str(claims["sub"]),
+        role=Role(claims["role"]),
+        token_id=str(claims["jti"]),
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        token=token,
+    )
+
+
+def _refused() -> Unauthorized:
+    """One sentence for every way in which a token can be wrong: which one it was is nobody's business."""
+    return Unauthorized("The access token does not hold.", error="invalid_token")
+
+
+def bearer_token(authorization: str | None) -> str:
+    """
+    Return the token of an Authorization header.
+
+    Raises:
+        Unauthorized: the header is missing or is not of the Bearer scheme.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("Send an access token: Authorization: Bearer …")
+    return token.strip()

@@ -1,0 +1,1 @@
+"""Define, train, calibrate and export the models that HealthGuard serves."""

@@ -1,0 +1,161 @@
+"""Write a version folder: the same model as SavedModel and as LiteRT file, with contract, golden cases and warm-up."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-not-found]
+
+from models import contract, graph, warmup
+from models.catalog import SIDE_PX
+from models.golden import Run
+from models.weights import Weights
+
+EQUAL_WITHIN = 1e-4
+"""How far SavedModel and LiteRT file may differ on golden cases."""
+
+_IMAGE = ("image", tf.uint8, [None, SIDE_PX, SIDE_PX, 3])
+_COUNT = ("n", tf.int32, [None])
+
+
+class ExportError(Exception):
+    """What was written is not what was meant."""
+
+
+def _signatures(weights: Weights, document: str) -> dict[str, tuple[tuple[str, Any, list[Any]], Any]]:
+    """Return each signature's input and its function."""
+    return {
+        "serving_default": (_IMAGE, lambda image: graph.predict(weights, image)),
+        "explain": (_IMAGE, lambda image: graph.explain(weights, image)),
+        "contract": (_COUNT, lambda n: graph.contract(document, n)),
+    }
+
+
+def write_saved_model(folder: Path, weights: Weights, document: str) -> None:
+    """
+    Write `saved_model.pb` and nothing else: one graph without variables, and three signatures.
+
+    This uses TensorFlow 1's builder. That of TensorFlow 2 writes each signature as a function of its own, with its
+    own copy of all weights, and a checkpoint of no variables beside it.
+    """
+    builder = tf.compat.v1.saved_model.Builder(str(folder))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signatures = {}
+        for name, ((alias, dtype, shape), function) in _signatures(weights, document).items():
+            source = tf.compat.v1.placeholder(dtype, shape, name=f"{name}/{alias}")
+            outputs = {key: tf.identity(value, name=f"{name}/output/{key}") for key, value in function(source).items()}
+            signatures[name] = tf.compat.v1.saved_model.predict_signature_def({alias: source}, outputs)
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        builder.save()
+    path = folder / "saved_model.pb"
+    message = SavedModel()
+    message.ParseFromString(path.read_bytes())
+    # Maps of a protobuf message have no order of their own: without this the digest would change from run to run.
+    path.write_bytes(message.SerializeToString(deterministic=True))
+    shutil.rmtree(folder / "variables", ignore_errors=True)
+
+
+def write_litert(path: Path, weights: Weights, document: str) -> None:
+    """
+    Convert the same constant graph to a LiteRT file with the same signatures.
+
+    Source of the trap avoided: a Keras 3 model that still has variables converts without complaint into a file that
+    answers NaN, so nothing with a variable is ever handed to the converter, and `check` looks at the answers.
+    """
+    module = tf.Module()
+    functions = {}
+    for name, ((alias, dtype, shape), function) in _signatures(weights, document).items():
+        functions[name] = tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, alias)])
+        setattr(module, name, functions[name])
+    with tempfile.TemporaryDirectory() as scratch:
+        signatures = {name: function.get_concrete_function() for name, function in functions.items()}
+        tf.saved_model.save(module, scratch, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=list(signatures))
+        path.write_bytes(converter.convert())
+
+
+def load_saved_model(folder: Path) -> Run:
+    """Load a version with the loader that TensorFlow Serving uses."""
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder))
+
+    def run(signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        definition = loaded.signature_def[signature]
+        feed = {definition.inputs[alias].name: value for alias, value in inputs.items()}
+        fetch = {alias: output.name for alias, output in definition.outputs.items()}
+        return dict(session.run(fetch, feed))
+
+    return run
+
+
+def load_litert(path: Path) -> Run:
+    """Load a LiteRT file; any number of rows."""
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+
+    def run(signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return dict(interpreter.get_signature_runner(signature)(**inputs))
+
+    return run
+
+
+def check(folder: Path, document: str, images: NDArray[np.uint8]) -> float:
+    """
+    Hold the two files of a version to each other on *images* uint8[n, h, w, 3].
+
+    Returns:
+        The largest difference of any output.
+
+    Raises:
+        ExportError: an output is not finite, or differs by more than EQUAL_WITHIN, or the contract is not *document*.
+    """
+    one, other = load_saved_model(folder), load_litert(folder / "model.tflite")
+    largest = 0.0
+    for signature in ("serving_default", "explain"):
+        expected, actual = one(signature, {"image": images}), other(signature, {"image": images})
+        for alias, value in expected.items():
+            if not (np.isfinite(value).all() and np.isfinite(actual[alias]).all()):
+                raise ExportError(f"{signature}/{alias} is not finite")
+            largest = max(largest, float(np.abs(value - actual[alias]).max()))
+    if largest > EQUAL_WITHIN:
+        raise ExportError(f"SavedModel and LiteRT file differ by {largest}")
+    for run in (one, other):
+        texts = run("contract", {"n": np.zeros(3, np.int32)})["json"].tolist()
+        if texts != [document.encode()] * 3:
+            raise ExportError("the contract in the graph is not the contract")
+    return largest
+
+
+def write(folder: Path, weights: Weights, document: dict[str, Any], card: str) -> None:
+    """Write a new version folder, all but its golden cases."""
+    text = contract.text(document)
+    write_saved_model(folder, weights, text)
+    write_litert(folder / "model.tflite", weights, text)
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    (extra / "contract.json").write_text(text, encoding="utf-8")
+    (extra / "card.md").write_text(card, encoding="utf-8")
+    warmup.write(extra / "tf_serving_warmup_requests", document["model"])
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """
+    Give a place to make a version in, and move what was made to *folder* if nothing was raised.
+
+    Nobody sees half a version, and a version that failed its checks is seen by nobody.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
+        made = Path(scratch, "made")
+        yield made
+        if folder.exists():
+            folder.rename(Path(scratch, "replaced"))
+        made.rename(folder)

@@ -1,0 +1,48 @@
+"""Random fields and coordinates that the scenes of all phantoms are drawn from."""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+"""float32[n, s, s]: one plane for each phantom of a batch."""
+
+Column = NDArray[np.float32]
+"""float32[n, 1, 1]: one value for each phantom, which broadcasts over its plane."""
+
+
+def uniform(rng: Generator, low: float, high: float, count: int) -> Column:
+    """Draw one value for each phantom."""
+    return rng.uniform(low, high, (count, 1, 1)).astype(np.float32)
+
+
+def normal(rng: Generator, mean: float, sigma: float, count: int) -> Column:
+    """Draw one value for each phantom from a normal distribution."""
+    return rng.normal(mean, sigma, (count, 1, 1)).astype(np.float32)
+
+
+def grid(size_px: int) -> tuple[Field, Field]:
+    """Return y float32[1, s, 1] and x float32[1, 1, s], each from -1 to 1."""
+    axis = np.linspace(-1, 1, size_px, dtype=np.float32)
+    return axis[None, :, None], axis[None, None, :]
+
+
+def texture(rng: Generator, slope: Column, size_px: int) -> Field:
+    """
+    Draw noise whose amplitude falls with spatial frequency as f**-slope, with mean 0 and deviation 1.
+
+    Source: Burgess, Jacobson, Judy, "Human observer detection experiments with mammograms and power-law noise",
+    Medical Physics 28 (2001): mammograms have a power spectrum of about f**-3, thus an amplitude of f**-1.5.
+    """
+    white = rng.standard_normal((len(slope), size_px, size_px), dtype=np.float32)
+    frequency = np.hypot(np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]).astype(np.float32)
+    frequency[0, 0] = 1
+    weight = frequency[None] ** -slope
+    weight[:, 0, 0] = 0
+    field = np.fft.irfft2(np.fft.rfft2(white) * weight, s=(size_px, size_px))
+    return np.asarray(field / field.std(axis=(1, 2), keepdims=True), np.float32)
+
+
+def step(distance: Field, width: Column | float) -> Field:
+    """Rise smoothly from 0 to 1 where *distance* passes 0, over about *width*."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(distance / width, -30, 30))), np.float32)

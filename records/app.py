@@ -1,0 +1,109 @@
+"""Assemble the records service."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+from fastapi import FastAPI
+from prometheus_client import Counter, Gauge
+
+from healthguard import __version__, http
+from healthguard.body import BodyLimit
+from healthguard.database import open_database
+from healthguard.health import Health
+from healthguard.jwks import fetch_from
+from healthguard.metrics import HttpMetrics
+from healthguard.telemetry import NO_TELEMETRY
+from healthguard.tls import trusting
+from healthguard.tokens import Fetch, Keys, TokenVerifier
+from records.cursors import Cursors
+from records.deps import Resources, State
+from records.expiry import forget_keys_forever
+from records.pseudonyms import Pseudonyms
+from records.routes import old_names, predictions
+from records.settings import Settings
+
+BODY_BYTES_MAX = 32 * 1024
+"""Our longest body has a recommendation of 2000 characters and a file name, each of up to 12 bytes as JSON escapes."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
+
+
+def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
+    """
+    Return the application.
+
+    Args:
+        lifespan: what builds the long-lived objects; tests give one whose keys come from an issuer of their own.
+    """
+    app = FastAPI(
+        title="HealthGuard records",
+        version=__version__,
+        lifespan=lifespan or (lambda app: _lifespan(app, settings)),
+        telemetry=NO_TELEMETRY,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.metrics = HttpMetrics()
+    # Added first, so that it stands inside what `install` adds: a refusal has a request id, a log line and a metric.
+    app.add_middleware(BodyLimit, bytes_max=BODY_BYTES_MAX)
+    http.install(app, Health("records"), app.state.metrics)
+    app.include_router(predictions.router)
+    app.include_router(old_names.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[State]:
+    """Run with auth's published keys."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting(settings.upstream_ca_file))) as session,
+        running(app, settings, fetch_from(session, settings.jwks_url)) as state,
+    ):
+        yield state
+
+
+@asynccontextmanager
+async def running(app: FastAPI, settings: Settings, fetch: Fetch) -> AsyncIterator[State]:
+    """Build what lives as long as the process, and run what runs beside the requests."""
+    keys = Keys(fetch)
+    life = timedelta(hours=settings.idempotency_life_h)
+    root = settings.pseudonym_key_bytes()
+    registry = app.state.metrics.registry
+    async with (
+        open_database(settings, "records", synchronous_commit=settings.synchronous_commit) as database,
+        _beside(forget_keys_forever(database, life)),
+    ):
+        Gauge(
+            "healthguard_records_connections_in_use", "Connections lent to requests.", registry=registry
+        ).set_function(database.connections_in_use)
+        health: Health = app.state.health
+        health.checks = {"database": database.check, "token_keys": keys.ready}
+        health.started = True
+        yield State(
+            resources=Resources(
+                database=database,
+                verifier=TokenVerifier(keys, settings.token_issuer, settings.token_audience),
+                pseudonyms=Pseudonyms(root),
+                cursors=Cursors(root),
+                gateway_secret=settings.gateway_secret,
+                idempotency_life=life,
+                saved=Counter("healthguard_records_saved", "Records saved.", ["source"], registry=registry),
+            )
+        )
+
+
+@asynccontextmanager
+async def _beside(work: Any) -> AsyncIterator[None]:
+    """Run *work* as a task for the block, and end it with the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

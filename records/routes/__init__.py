@@ -1,0 +1,1 @@
+"""HTTP of the records service, one file per subject."""

@@ -1,0 +1,170 @@
+"""Predictions under today's names: `/v1/predictions`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from healthguard import tokens
+from healthguard.problems import NotFound, Unauthorized, Unavailable, ValidationFailed, responses
+from healthguard.tokens import Role
+from records import store
+from records.cursors import Position
+from records.deps import (
+    Caller,
+    CallerOrAnonymous,
+    Gateway,
+    IdempotencyKey,
+    Needs,
+    NoStore,
+    ReadSession,
+    Resources,
+    Session,
+)
+from records.problems import GatewayOnly, IdempotencyMismatch, InvalidCursor, NotTheOwner, PatientNotAllowed
+from records.rows import model_row
+from records.schemas import (
+    INDETERMINATE,
+    Correction,
+    Filters,
+    NewPrediction,
+    Page,
+    PageQuery,
+    PredictionOut,
+    Search,
+    Summary,
+)
+from records.tables import Prediction
+
+router = APIRouter(prefix="/v1/predictions", tags=["predictions"], dependencies=[NoStore])
+
+
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[Gateway],
+    summary="Store what a model answered",
+    responses=responses(Unauthorized, GatewayOnly, PatientNotAllowed, IdempotencyMismatch, Unavailable),
+)
+async def create_record(
+    new: NewPrediction, caller: CallerOrAnonymous, session: Session, needs: Needs, key: IdempotencyKey = None
+) -> PredictionOut:
+    """
+    Store a model's answer for the caller, or for nobody where the gateway vouches with `X-HealthGuard-Anonymous: 1`.
+
+    The same `Idempotency-Key` again, for the same model, image and patient, answers with the row that is there.
+    """
+    owner = None if caller is None else UUID(caller.subject)
+    row = model_row(new, owner, await _pseudonym(new, caller, session, needs))
+    if key is None:
+        return await store.insert_record(session, row)
+    return await store.insert_once(session, row, store.KeyHolder.of(owner, key), needs.idempotency_life)
+
+
+async def _pseudonym(
+    new: NewPrediction, caller: tokens.Caller | None, session: AsyncSession, needs: Resources
+) -> str | None:
+    """
+    Return the pseudonym of the patient whom the prediction is about, and see to it that they are known.
+
+    Raises:
+        PatientNotAllowed: the caller may not name one; a forged finding would stand in that patient's history.
+    """
+    if new.patient is None:
+        return None
+    if caller is None or caller.role is Role.PATIENT:
+        raise PatientNotAllowed
+    patient = needs.pseudonyms.seal(new.site or "", new.patient)
+    await store.know_patient(session, patient)
+    return patient.pseudonym
+
+
+@router.get(
+    "",
+    summary="A page of the history",
+    responses=responses(Unauthorized, InvalidCursor, Unavailable),
+)
+async def list_records(
+    query: Annotated[PageQuery, Query()], caller: Caller, session: ReadSession, needs: Needs
+) -> Page:
+    """Return the caller's history, newest first; rows that arrive meanwhile shift no page."""
+    after = needs.cursors.read(query.cursor) if query.cursor else None
+    rows = await store.page(session, caller, query, query.limit + 1, after=after)
+    return _page(rows, query.limit, needs)
+
+
+@router.post(
+    "/search",
+    summary="A page of one patient's history",
+    responses=responses(Unauthorized, InvalidCursor, Unavailable),
+)
+async def search_records(search: Search, caller: Caller, session: ReadSession, needs: Needs) -> Page:
+    """Return what the caller may see about one patient; the number stands in the body, never in a URL."""
+    after = needs.cursors.read(search.cursor) if search.cursor else None
+    pseudonym = needs.pseudonyms.pseudonym(search.site or "", search.patient)
+    rows = await store.page(session, caller, Filters(), search.limit + 1, after=after, patient=pseudonym)
+    return _page(rows, search.limit, needs)
+
+
+def _page(rows: Sequence[Prediction], limit: int, needs: Resources) -> Page:
+    """Return a page of *limit* rows; a row more than that was asked for, to know whether there is another page."""
+    items, more = rows[:limit], len(rows) > limit
+    cursor = needs.cursors.write(Position(items[-1].created_at, items[-1].id)) if more else None
+    return Page(items=[PredictionOut.model_validate(row) for row in items], next_cursor=cursor)
+
+
+# Before `/{record_id}`: the router takes the first path that fits.
+@router.get("/stats/summary", summary="The history in numbers", responses=responses(Unauthorized, Unavailable))
+async def summary(caller: Caller, session: ReadSession) -> Summary:
+    """Count the rows that the caller may see, by source, model and outcome."""
+    return await store.summary(session, caller)
+
+
+@router.get(
+    "/{record_id}",
+    response_model=PredictionOut,
+    summary="One prediction",
+    responses=responses(Unauthorized, NotFound, Unavailable),
+)
+async def read_record(record_id: UUID, caller: Caller, session: ReadSession) -> Prediction:
+    """Return one prediction; another's is as absent as one that never was."""
+    return await store.get_record(session, caller, record_id)
+
+
+@router.put(
+    "/{record_id}",
+    response_model=PredictionOut,
+    summary="Correct a prediction",
+    responses=responses(Unauthorized, NotTheOwner, NotFound, Unavailable),
+)
+async def correct_record(record_id: UUID, correction: Correction, caller: Caller, session: Session) -> Prediction:
+    """Correct outcome, confidence or filename; a row whose finding was changed is `source: client` from then on."""
+    row = await store.get_record(session, caller, record_id, lock=True)
+    _check_has_confidence(row, correction)
+    return await store.correct_record(session, caller, row, correction)
+
+
+def _check_has_confidence(row: Prediction, correction: Correction) -> None:
+    """
+    Refuse to make a finding without a confidence out of an Indeterminate row.
+
+    Raises:
+        ValidationFailed: the correction names an outcome and no confidence, and the row has none.
+    """
+    finding = correction.outcome not in (None, INDETERMINATE)
+    if finding and correction.confidence is None and row.confidence is None:
+        raise ValidationFailed(errors=[{"location": "body.confidence", "code": "missing"}])
+
+
+@router.delete(
+    "/{record_id}",
+    status_code=204,
+    summary="Remove a prediction",
+    responses=responses(Unauthorized, NotTheOwner, NotFound, Unavailable),
+)
+async def delete_record(record_id: UUID, caller: Caller, session: Session) -> None:
+    """Remove one prediction for good."""
+    row = await store.get_record(session, caller, record_id, lock=True)
+    await store.delete_record(session, caller, row)

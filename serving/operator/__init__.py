@@ -1,0 +1,1 @@
+"""The operator: from one ServedModel to verified, running model pods."""

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's API for Python without TensorFlow: messages (`protos`), tensors, signatures and a client."""

@@ -1,0 +1,78 @@
+"""Batching: what TensorFlow Serving promises about sizes, queues and deadlines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.tfs.protos import PredictRequest
+from tests.contract.tfs.harness import QUICK, Server, add_version, floats, folder, request, running, slow, wait_until
+
+
+@pytest.fixture(scope="module")
+def batching() -> Iterator[Server]:
+    """Run a server with one interpreter, batches of 4 rows, and a queue of 2 batches."""
+    with folder() as home:
+        add_version(home / "arithmetic", 1)
+        parameters = home / "batching"
+        parameters.write_text("max_batch_size { value: 4 } max_enqueued_batches { value: 2 }")
+        flags = ("--model_name=arithmetic", "--enable_batching", f"--batching_parameters_file={parameters}")
+        with running(f"--model_base_path={home / 'arithmetic'}", *flags, *QUICK) as server:
+            yield server
+
+
+def send(server: Server, asked: PredictRequest) -> Any:
+    """Start a call and return its future."""
+    return server.predictions.Predict.future(asked, timeout=20)
+
+
+def test_batching_refuses_a_task_larger_than_a_batch(batching: Server) -> None:
+    """More rows than max_batch_size are an INVALID_ARGUMENT, in TensorFlow Serving's words."""
+    with pytest.raises(grpc.RpcError) as caught:
+        batching.predict(request({"x": np.ones((5, 2), np.float32)}))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "Task size 5 is larger than maximum input batch size 4"
+
+
+def test_batching_refuses_when_the_queue_is_full(batching: Server) -> None:
+    """With the interpreter busy 8 rows may wait; others are UNAVAILABLE at once, and all that waited are answered."""
+    busy = send(batching, slow(6000))
+    futures = [send(batching, request({"x": floats((n, n))})) for n in range(12)]
+    wait_until(lambda: sum(future.done() for future in futures) >= 3)
+    refused = [future for future in futures if future.done()]
+    assert not busy.done()
+    for future in refused:
+        assert future.exception().code() == grpc.StatusCode.UNAVAILABLE
+        assert (
+            future.exception()
+            .details()
+            .startswith("The batch scheduling queue to which this task was submitted is full")
+        )
+    for n, future in enumerate(futures):
+        if future not in refused:
+            assert list(future.result(timeout=20).outputs["y"].float_val) == [2 * n, 2 * n]
+    busy.result(timeout=20)
+
+
+def test_batching_answers_each_task_its_own_rows(batching: Server) -> None:
+    """Tasks of several sizes that run together get their own parts back."""
+    busy = send(batching, slow(1000))
+    first = send(batching, request({"x": floats((1, 2), (3, 4))}))
+    second = send(batching, request({"x": floats((5, 6))}))
+    assert list(first.result(timeout=20).outputs["y"].float_val) == [2, 4, 6, 8]
+    assert list(second.result(timeout=20).outputs["y"].float_val) == [10, 12]
+    busy.result(timeout=20)
+
+
+def test_batching_frees_the_places_of_expired_tasks(batching: Server) -> None:
+    """Tasks whose deadline passed while they waited make room for those who still wait for an answer."""
+    busy = send(batching, slow(6000))
+    expired = [batching.predictions.Predict.future(request({"x": floats((n, n))}), timeout=0.1) for n in range(8)]
+    for future in expired:
+        assert future.exception(timeout=20).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    living = [send(batching, request({"x": floats((n, n))})) for n in range(8)]
+    for n, future in enumerate(living):
+        assert list(future.result(timeout=20).outputs["y"].float_val) == [2 * n, 2 * n]
+    busy.result(timeout=20)

@@ -1,0 +1,33 @@
+"""No e-mail address, password or token leaves auth by its logs or metrics."""
+
+import httpx
+import pytest
+
+from tests import factories
+from tests.integration.auth.people import authorization, register
+
+
+async def test_logs_and_metrics_hold_no_email_password_or_token(
+    caplog: pytest.LogCaptureFixture, client: httpx.AsyncClient
+) -> None:
+    """What is written while people register, log in, mistype and refresh names nobody."""
+    credentials, unknown = await register(client), factories.credentials()
+    begun = (await client.post("/v1/auth/login", json=credentials)).json()
+    headers = await authorization(client, credentials)
+    key = (await client.post("/v1/auth/keys", json={"name": "key-canary"}, headers=headers)).json()["key"]
+    await client.post("/v1/auth/register", json=credentials)
+    await client.post("/v1/auth/login", json=unknown)
+    await client.post("/v1/auth/token", json={"api_key": key})
+    token = begun["refresh_token"]
+    for _ in range(2):
+        token = (await client.post("/v1/auth/refresh", json={"refresh_token": token})).json()["refresh_token"]
+    await client.post("/v1/auth/refresh", json={"refresh_token": begun["refresh_token"]})
+    await client.get(f"/v1/auth/{unknown['email']}")
+    metrics = (await client.get("/metrics")).text
+
+    logged = "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx")
+    secrets = [*credentials.values(), *unknown.values(), begun["access_token"], begun["refresh_token"], key]
+    assert "login_accepted" in logged
+    assert "login_refused" in logged
+    assert "refresh_token_reused" in logged
+    assert [secret for secret in [*secrets, "key-canary"] if secret in logged + metrics] == []

@@ -1,0 +1,251 @@
+"""Decoding: every kind of picture becomes the right RGB, and what is broken or too large is refused."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from gateway import images
+from gateway.contracts import InputSpec
+from gateway.images import Decoder, check, decode, fit, pixels_hmac
+from gateway.problems import BrokenImage, SeveralPictures, TooManyPixels, UnsupportedImage
+from tests.pictures import encoded, picture
+
+LIMIT = 10_000_000
+SPEC = InputSpec(height=224, width=224, channels="RGB", resize="area", fit="stretch")
+ORIENTATION = 0x0112
+
+
+def decoded(content: bytes, spec: InputSpec = SPEC) -> NDArray[np.uint8]:
+    """Return the picture as the model gets it."""
+    return decode(check(content, pixels_max=LIMIT), spec)
+
+
+def distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the mean absolute difference, 0..255."""
+    return float(np.abs(one.astype(int) - other.astype(int)).mean())
+
+
+def reference(image: Image.Image) -> NDArray[np.uint8]:
+    """Return what an image of Pillow's should become: RGB, resized by area from full size."""
+    return fit(np.asarray(image.convert("RGB")), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", mode) for mode in ("RGB", "L", "CMYK")]
+    + [("PNG", mode) for mode in ("RGB", "L", "1", "P", "RGBA", "LA")],
+)
+def test_decode_brings_every_mode_to_rgb(kind: str, mode: str) -> None:
+    """What a viewer shows in colour or grey is what the model gets."""
+    image = Image.fromarray(picture(400, 300)).convert(mode)
+    pixels = decoded(encoded(image, kind, **({"quality": 98} if kind == "JPEG" else {})))
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    assert distance(pixels, reference(image)) < (0.01 if kind == "PNG" else 2)
+
+
+def test_decode_scales_sixteen_bits_down() -> None:
+    """16-bit grey and colour PNGs keep their brightness: 65535 is white, and halves are halves."""
+    grey = np.linspace(0, 65535, 224 * 224).reshape(224, 224).astype(np.uint16)
+    pixels = decoded(encoded(Image.fromarray(grey), "PNG"))
+    assert np.abs(pixels[..., 0].astype(int) - np.round(grey / 257)).max() <= 1
+    assert (pixels[0, 0, 0], pixels[-1, -1, 2]) == (0, 255)
+    colour = picture(224, 224).astype(np.uint16) * 257
+    written, content = cv2.imencode(".png", colour[..., ::-1])
+    assert written
+    np.testing.assert_array_equal(decoded(content.tobytes()), colour // 257)
+
+
+def test_decode_lays_transparency_on_white() -> None:
+    """Whole, half and no cover; by an alpha channel and by a transparent colour of a palette."""
+    rgba = np.zeros((224, 224, 4), dtype=np.uint8)
+    rgba[:, 75:150, 3], rgba[:, 150:, 3] = 128, 255
+    pixels = decoded(encoded(Image.fromarray(rgba), "PNG"))
+    assert (pixels[0, 0, 0], pixels[0, 223, 0]) == (255, 0)
+    assert abs(int(pixels[0, 100, 0]) - 127) <= 1
+    palette = Image.new("P", (224, 224), 0)
+    palette.putpalette([10, 20, 30])
+    assert tuple(decoded(encoded(palette, "PNG"))[5, 5]) == (10, 20, 30)
+    assert tuple(decoded(encoded(palette, "PNG", transparency=0))[5, 5]) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_decode_turns_the_picture_as_exif_says(kind: str, orientation: int) -> None:
+    """All eight orientations, against Pillow's own turning; the picture is no square, so that sides matter."""
+    image = Image.fromarray(picture(640, 300))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    content = encoded(image, kind, exif=exif, **({"quality": 98} if kind == "JPEG" else {}))
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert turned is not None
+    assert distance(decoded(content), reference(turned)) < 1.5
+
+
+def test_decode_turning_is_seen_by_the_test_above() -> None:
+    """A picture that was not turned would be far from the reference."""
+    image = Image.fromarray(picture(640, 300))
+    assert distance(reference(image), reference(image.rotate(90, expand=True))) > 10
+
+
+@pytest.mark.parametrize(("width", "height"), [(449, 460), (1024, 1024), (1600, 500), (3000, 2000)])
+def test_jpeg_fast_path_is_near_the_full_path(width: int, height: int) -> None:
+    """Decoding at a smaller scale changes a grainy picture by less than 0.8 of 255 levels in the mean."""
+    grain = np.random.default_rng(3).normal(0, 12, (height, width, 3))
+    pixels = np.clip(picture(width, height) + grain, 0, 255).astype(np.uint8)
+    content = encoded(pixels, "JPEG", quality=92, subsampling=2)
+    full = fit(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), SPEC)
+    assert distance(decoded(content), full) < 0.8
+
+
+def test_jpeg_of_several_pictures_gives_its_primary_one() -> None:
+    """Phones add depth maps and previews (MPO); the picture that viewers show counts."""
+    first, second = picture(300, 300, 1), picture(300, 300, 2)
+    content = encoded(Image.fromarray(first), "MPO", save_all=True, append_images=[Image.fromarray(second)], quality=98)
+    assert Image.open(io.BytesIO(content)).n_frames == 2  # type: ignore[attr-defined]
+    assert distance(decoded(content), fit(first, SPEC)) < distance(decoded(content), fit(second, SPEC)) / 5
+
+
+def test_animated_png_is_refused() -> None:
+    """Which of its pictures is meant is not ours to guess."""
+    frames = [Image.fromarray(picture(64, 64, seed)) for seed in range(3)]
+    content = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    with pytest.raises(SeveralPictures):
+        check(content, pixels_max=LIMIT)
+
+
+def test_progressive_jpeg_decodes() -> None:
+    """Ten scans are what an encoder writes."""
+    content = encoded(picture(300, 300), "JPEG", quality=95, progressive=True)
+    assert distance(decoded(content), fit(picture(300, 300), SPEC)) < 2
+
+
+def test_jpeg_of_too_many_scans_is_refused() -> None:
+    """Each scan is a pass over all pixels: thousands of tiny ones would keep a thread for minutes."""
+    content = encoded(picture(1000, 1000), "JPEG", progressive=True)
+    check(content, pixels_max=1_000_000)
+    with pytest.raises(TooManyPixels):
+        check(content + b"\xff\xda" * 10, pixels_max=1_000_000)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pixels_are_counted_before_decoding(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel too many is refused by the header alone."""
+    content = encoded(picture(100, 100), kind)
+    check(content, pixels_max=10_000)
+    monkeypatch.setattr(images, "decode", None)
+    with pytest.raises(TooManyPixels) as refused:
+        check(content, pixels_max=9_999)
+    assert refused.value.extra == {"limit_pixels": 9_999}
+
+
+def _png(*chunks: tuple[bytes, bytes]) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def _header(width: int, height: int, depth: int = 8, colour: int = 2) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+
+
+BROKEN = {
+    "JPEG without its end": encoded(picture(), "JPEG")[:-2],
+    "JPEG cut in the middle": encoded(picture(), "JPEG")[:4000],
+    "JPEG of three bytes": b"\xff\xd8\xff",
+    "JPEG of noise": b"\xff\xd8\xff" + bytes(range(256)) * 10,
+    "PNG cut in the middle": encoded(picture(), "PNG")[:4000],
+    "PNG with a flipped bit": bytes(byte ^ (index == 4000) for index, byte in enumerate(encoded(picture(), "PNG"))),
+    "PNG of its signature": b"\x89PNG\r\n\x1a\n",
+    "PNG without a header": _png((b"IDAT", zlib.compress(b"0"))),
+    "PNG without pixels": _png(_header(8, 8), (b"IEND", b"")),
+    "PNG with too few pixels": _png(_header(8, 8), (b"IDAT", zlib.compress(bytes(30))), (b"IEND", b"")),
+    "PNG of no width": _png(_header(0, 8), (b"IEND", b"")),
+    "PNG of an impossible depth": _png(_header(8, 8, depth=3), (b"IDAT", zlib.compress(bytes(300))), (b"IEND", b"")),
+    "PNG whose text is a bomb": _png(
+        _header(8, 8), (b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)), (b"IEND", b"")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_file_is_refused(name: str) -> None:
+    """None of them becomes a picture, and none an error of another kind."""
+    with pytest.raises(BrokenImage):
+        decoded(BROKEN[name])
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"RIFF....WEBP", b"%PDF-1.7", b"<svg/>", b"\x89PNG", b"\xff\xd8"])
+def test_other_content_is_unsupported(content: bytes) -> None:
+    """The first bytes say what it is; no name is asked."""
+    with pytest.raises(UnsupportedImage):
+        check(content, pixels_max=LIMIT)
+
+
+def test_every_cut_of_a_small_file_is_refused_or_whole() -> None:
+    """A file cut anywhere gives a problem, or (where only its end mark is lost) the whole picture; nothing else."""
+    for kind in ("JPEG", "PNG"):
+        content = encoded(picture(40, 30), kind)
+        whole = decoded(content)
+        for length in range(len(content)):
+            try:
+                pixels = decoded(content[:length])
+            except (BrokenImage, UnsupportedImage):
+                continue
+            np.testing.assert_array_equal(pixels, whole)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "interpolation"),
+    [(500, 300, cv2.INTER_AREA), (224, 300, cv2.INTER_AREA), (100, 50, cv2.INTER_LINEAR), (500, 50, cv2.INTER_LINEAR)],
+)
+def test_fit_is_area_when_it_shrinks_and_linear_when_a_side_grows(height: int, width: int, interpolation: int) -> None:
+    """As the cards say the models were trained."""
+    pixels = picture(width, height)
+    expected = cv2.resize(pixels, (224, 224), interpolation=interpolation)
+    np.testing.assert_array_equal(fit(pixels, SPEC), expected)
+
+
+def test_fit_gives_height_and_width_in_their_order() -> None:
+    """A contract that is no square tells them apart."""
+    spec = InputSpec(height=100, width=200, channels="RGB", resize="area", fit="stretch")
+    assert fit(picture(500, 500), spec).shape == (100, 200, 3)
+    assert decoded(encoded(picture(500, 500), "JPEG"), spec).shape == (100, 200, 3)
+
+
+def test_hmac_tells_pictures_keys_and_shapes_apart() -> None:
+    """The same picture and key give the same hash; another picture, key or shape another one."""
+    pixels = picture(6, 4)
+    same = pixels_hmac(b"key", pixels)
+    assert same == pixels_hmac(b"key", pixels.copy())
+    other = pixels.copy()
+    other[0, 0, 0] ^= 1
+    hashes = {
+        same,
+        pixels_hmac(b"yek", pixels),
+        pixels_hmac(b"key", other),
+        pixels_hmac(b"key", pixels.reshape(6, 4, 3)),
+    }
+    assert len(hashes) == 4
+    assert all(len(each) == 64 for each in hashes)
+
+
+async def test_decoder_works_in_its_threads_and_passes_problems_on() -> None:
+    """The picture, its hash and the times come back; a broken image is a problem here, too."""
+    decoder = Decoder(1, b"key")
+    try:
+        found = await decoder.decode(check(encoded(picture(), "PNG"), pixels_max=LIMIT), SPEC)
+        assert found.hmac == pixels_hmac(b"key", found.pixels)
+        assert found.queue_s >= 0
+        assert found.decode_s > 0
+        with pytest.raises(BrokenImage):
+            await decoder.decode(check(BROKEN["PNG cut in the middle"], pixels_max=LIMIT), SPEC)
+    finally:
+        decoder.close()
