@@ -21,6 +21,7 @@ from healthguard import migrations
 from healthguard.database import open_database
 from healthguard.problems import Problem
 from healthguard.settings import wrong_settings
+from healthguard.terminal import fail
 from healthguard.tokens import Role
 
 app = typer.Typer(help="People and keys of the auth service.", no_args_is_help=True)
@@ -132,5 +133,4 @@ def _print(as_json: bool, text: str, outcome: dict[str, Any]) -> None:
 
 
 def _fail(text: str, *, code: int = 1) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)
+    fail(text, code)

@@ -18,10 +18,12 @@ from auth.credentials import read_credentials
 from auth.keyring import Issuer
 from auth.passwords import Passwords
 from auth.settings import AuthSettings
+from auth.signing import AuthMethod
 from auth.tables import User
 from auth.throttle import Throttle
 from healthguard.database import Database
 from healthguard.problems import Forbidden, Unauthorized
+from healthguard.sources import source_of
 from healthguard.tokens import Caller as TokenCaller
 from healthguard.tokens import Role, TokenVerifier, bearer_token
 
@@ -88,7 +90,7 @@ Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
 ReadSession = Annotated[AsyncSession, Depends(open_read_session, scope="function")]
 
 
-def source_of(request: Request, trusted_hops: int) -> str:
+def address_of(request: Request, trusted_hops: int) -> str:
     """
     Return the address that a request comes from, as the outermost proxy of ours saw it.
 
@@ -104,7 +106,7 @@ def source_of(request: Request, trusted_hops: int) -> str:
 
 
 async def _source(request: Request, settings: Settings) -> str:
-    return source_of(request, settings.trusted_hops)
+    return source_of(address_of(request, settings.trusted_hops))
 
 
 Source = Annotated[str, Depends(_source)]
@@ -166,12 +168,30 @@ async def current_user(caller: Caller, database: DatabaseDep) -> User:
 CurrentUser = Annotated[User, Depends(current_user)]
 
 
-async def admin(user: CurrentUser) -> User:
+async def logged_in(caller: Caller, user: CurrentUser) -> User:
     """
-    Return the person behind the token, who is an admin.
+    Return the person behind the token, who logged in for it.
+
+    A token that an API key was traded for does not do: whoever finds a key could make others that outlive its
+    revocation, and with an admin's key other admins.
 
     Raises:
-        Forbidden: they are not.
+        Forbidden: they did not.
+    """
+    if AuthMethod.PASSWORD not in caller.methods:
+        raise Forbidden("Log in with the password for this.")
+    return user
+
+
+LoggedIn = Annotated[User, Depends(logged_in)]
+
+
+async def admin(user: LoggedIn) -> User:
+    """
+    Return the person behind the token, who is an admin and logged in for it.
+
+    Raises:
+        Forbidden: they are not, or did not.
     """
     if user.role != Role.ADMIN:
         raise Forbidden

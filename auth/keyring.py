@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auth import store
 from auth.settings import AuthSettings
-from auth.signing import OUTLIVE, PUBLISH_AHEAD, KeyRing, Token, make_key, sign
+from auth.signing import OUTLIVE, PUBLISH_AHEAD, AuthMethod, KeyRing, Token, make_key, sign
 from auth.tables import SigningKey, User
 from healthguard.database import Database
 from healthguard.problems import Unavailable
@@ -99,9 +99,9 @@ class Issuer:
         self._issuer = settings.token_issuer
         self._audience = settings.token_audience
 
-    async def access_token(self, user: User, life_s: int) -> Token:
+    async def access_token(self, user: User, method: AuthMethod, life_s: int) -> Token:
         """
-        Return an access token for *user* that lives *life_s* seconds.
+        Return an access token for *user*, who showed *method* for it, that lives *life_s* seconds.
 
         Raises:
             Unavailable: the signing keys cannot be had.
@@ -112,6 +112,7 @@ class Issuer:
                 ring,
                 subject=user.subject,
                 role=Role(user.role),
+                method=method,
                 life_s=life_s,
                 issuer=self._issuer,
                 audience=self._audience,

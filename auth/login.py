@@ -103,7 +103,8 @@ async def refresh(database: Database, key: bytes, token: RefreshToken) -> Refres
             await store.revoke_family(session, family.id)
     # Only now: raised inside the block it would roll the revocation back.
     if verdict is Verdict.REVOKE:
-        log.warning("refresh_token_reused", family=str(family.id), user_id=user.id)
+        # Without the family's id, which is a part of its tokens.
+        log.warning("refresh_token_reused", user_id=user.id)
     if verdict in {Verdict.REVOKE, Verdict.REFUSE}:
         raise RefreshRefused
     return Refreshable(user, successor, family.expires_at)

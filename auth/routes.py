@@ -18,6 +18,7 @@ from auth.deps import (
     CurrentUser,
     DatabaseDep,
     IssuerDep,
+    LoggedIn,
     PasswordHolder,
     PasswordsDep,
     ReadSession,
@@ -58,6 +59,7 @@ from auth.schemas import (
     Verification,
 )
 from auth.settings import AuthSettings
+from auth.signing import AuthMethod
 from auth.tables import ApiKey, User
 from healthguard.problems import (
     Forbidden,
@@ -126,7 +128,7 @@ async def log_in_for_access(
     user: PasswordHolder, issuer: IssuerDep, settings: Settings, response: Response
 ) -> AccessToken:
     """Log in; the answer has no refresh token, since the clients of this name know none."""
-    return await _access(user, settings.access_token_s, issuer, response)
+    return await _access(user, AuthMethod.PASSWORD, settings.access_token_s, issuer, response)
 
 
 @v1.post("/login", responses=_LOGIN_PROBLEMS, openapi_extra=CREDENTIALS_BODY)
@@ -138,14 +140,14 @@ async def log_in(
     return await _login(begun, issuer, settings, response)
 
 
-async def _access(user: User, life_s: int, issuer: Issuer, response: Response) -> AccessToken:
-    token = await issuer.access_token(user, life_s)
+async def _access(user: User, method: AuthMethod, life_s: int, issuer: Issuer, response: Response) -> AccessToken:
+    token = await issuer.access_token(user, method, life_s)
     response.headers.update(_NO_STORE)
     return AccessToken(access_token=token.text, expires_in=token.expires_in_s)
 
 
 async def _login(state: Refreshable, issuer: Issuer, settings: AuthSettings, response: Response) -> Login:
-    access = await _access(state.user, settings.access_token_s, issuer, response)
+    access = await _access(state.user, AuthMethod.PASSWORD, settings.access_token_s, issuer, response)
     return Login(**access.model_dump(), refresh_token=str(state.token), refresh_expires_at=state.expires_at)
 
 
@@ -170,8 +172,14 @@ async def refresh(
 
 @v1.post("/logout", status_code=204, responses=_with_body(RefreshRefused, Unavailable))
 async def log_out(body: RefreshRequest, session: Session) -> None:
-    """End a log-in. Its access tokens go on until they expire, so clients forget theirs."""
-    await store.revoke_family(session, RefreshToken.parse(body.refresh_token.get_secret_value()).family)
+    """
+    End a log-in by its newest refresh token or the one before; again is no error.
+
+    Its access tokens go on until they expire, so clients forget theirs.
+    """
+    token = RefreshToken.parse(body.refresh_token.get_secret_value())
+    if not await store.end_family(session, token.family, token.hash()):
+        raise RefreshRefused
 
 
 @old.get("/verify", responses=responses(Unauthorized, Unavailable))
@@ -194,9 +202,13 @@ async def me(user: CurrentUser, response: Response) -> Person:
 # API keys
 
 
-@v1.post("/keys", status_code=201, responses=_with_body(Unauthorized, TooManyApiKeys, Unavailable))
-async def create_key(body: NewApiKey, user: CurrentUser, session: Session, response: Response) -> CreatedApiKey:
-    """Make an API key for the caller; this answer is the only one that shows it."""
+@v1.post("/keys", status_code=201, responses=_with_body(Unauthorized, Forbidden, TooManyApiKeys, Unavailable))
+async def create_key(body: NewApiKey, user: LoggedIn, session: Session, response: Response) -> CreatedApiKey:
+    """
+    Make an API key for the caller, who logged in; this answer is the only one that shows it.
+
+    A token that an API key was traded for neither makes, lists nor revokes keys, and does not manage people.
+    """
     if await store.working_api_keys(session, id_of(user)) >= API_KEYS_MAX:
         raise TooManyApiKeys
     key = api_keys.new_key()
@@ -217,16 +229,16 @@ async def create_key(body: NewApiKey, user: CurrentUser, session: Session, respo
     return CreatedApiKey(**_key_info(row).model_dump(), key=key)
 
 
-@v1.get("/keys", responses=responses(Unauthorized, Unavailable))
-async def list_keys(user: CurrentUser, session: ReadSession, response: Response) -> ApiKeyList:
+@v1.get("/keys", responses=responses(Unauthorized, Forbidden, Unavailable))
+async def list_keys(user: LoggedIn, session: ReadSession, response: Response) -> ApiKeyList:
     """List the caller's API keys, the newest first; the last hundred of them."""
     response.headers.update(_NO_STORE)
     rows = await store.api_keys_of(session, id_of(user), limit=API_KEYS_LISTED_MAX)
     return ApiKeyList(items=[_key_info(row) for row in rows])
 
 
-@v1.delete("/keys/{key_id}", status_code=204, responses=responses(Unauthorized, NotFound, Unavailable))
-async def revoke_key(key_id: uuid.UUID, user: CurrentUser, session: Session) -> None:
+@v1.delete("/keys/{key_id}", status_code=204, responses=responses(Unauthorized, Forbidden, NotFound, Unavailable))
+async def revoke_key(key_id: uuid.UUID, user: LoggedIn, session: Session) -> None:
     """Revoke one of the caller's API keys; tokens that it was traded for end within minutes."""
     if not await store.revoke_api_key(session, user_id=id_of(user), key_id=key_id):
         raise NotFound
@@ -244,7 +256,7 @@ async def trade_key(
         user = await store.use_api_key(session, api_keys.hash_of(key))
     if user is None:
         raise ApiKeyRefused
-    return await _access(user, settings.api_key_token_s, issuer, response)
+    return await _access(user, AuthMethod.API_KEY, settings.api_key_token_s, issuer, response)
 
 
 # People, for admins

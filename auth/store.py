@@ -194,6 +194,18 @@ async def revoke_family(session: AsyncSession, family: uuid.UUID) -> None:
     await _revoke_families(session, col(RefreshFamily.id) == family)
 
 
+async def end_family(session: AsyncSession, family: uuid.UUID, token_hash: bytes) -> bool:
+    """
+    End a log-in whose newest token, or the one before, has this hash; False where there is none.
+
+    The id alone does not do: it is no secret. Ending again changes nothing.
+    """
+    known = or_(col(RefreshFamily.current_hash) == token_hash, col(RefreshFamily.previous_hash) == token_hash)
+    theirs = update(RefreshFamily).where(col(RefreshFamily.id) == family, known)
+    result = await session.execute(theirs.values(revoked_at=func.coalesce(col(RefreshFamily.revoked_at), func.now())))
+    return cast("CursorResult[Any]", result).rowcount == 1
+
+
 async def revoke_families_of(session: AsyncSession, user_id: int) -> None:
     """End all log-ins of a person."""
     await _revoke_families(session, col(RefreshFamily.user_id) == user_id)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from random import Random
 
+import aiohttp
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -53,19 +54,22 @@ def create_app(settings: GatewaySettings, lifespan: Lifespan | None = None) -> F
         openapi_tags=TAGS,
         lifespan=lifespan or _lifespan(settings, health, PredictionMetrics(http_metrics.registry)),
         telemetry=NO_TELEMETRY,
+        # A redirect would repeat the Host header that a client sent, and take an ingress's https for http.
+        redirect_slashes=False,
         # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
     )
+    # Before the other two, and so inside them: the 500s that it makes then have their headers, too.
+    install(app, health, http_metrics, trust_request_id=False)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Patient", "X-Request-Id"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Patient"],
         expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Total-Count"],
     )
     app.add_middleware(SecurityHeaders)
-    install(app, health, http_metrics)
     for subject in (predictions, models, records, auth, cancer, anemia):
         app.include_router(subject.router)
     openapi.complete(app)
@@ -103,10 +107,14 @@ async def open_state(settings: GatewaySettings, metrics: PredictionMetrics, stac
     stack.push_async_callback(watch.close)
     decoder = Decoder(settings.decode_threads, settings.hmac_key())
     stack.callback(decoder.close)
-    http = await stack.enter_async_context(session(settings.upstream_connections_max, settings.upstream_ca_file))
+
+    async def pool(connections_max: int = settings.upstream_connections_max) -> aiohttp.ClientSession:
+        """Open a pool for one service: one that hangs must not hold what the others need."""
+        return await stack.enter_async_context(session(connections_max, settings.upstream_ca_file))
+
     return State(
         verifier=TokenVerifier(
-            Keys(fetch_from(http, settings.jwks_url)), settings.token_issuer, settings.token_audience
+            Keys(fetch_from(await pool(1), settings.jwks_url)), settings.token_issuer, settings.token_audience
         ),
         models=models,
         predictor=Predictor(
@@ -118,12 +126,14 @@ async def open_state(settings: GatewaySettings, metrics: PredictionMetrics, stac
             random=Random(),  # noqa: S311
         ),
         records=Records(
-            Upstream("records", settings.records_url, http, settings.records_timeout_s),
+            Upstream("records", settings.records_url, await pool(), settings.records_timeout_s),
             settings.records_secret.get_secret_value(),
             metrics,
         ),
-        auth=Upstream("auth", settings.auth_url, http, settings.auth_timeout_s),
+        auth=Upstream("auth", settings.auth_url, await pool(), settings.auth_timeout_s),
         upload_limits=UploadLimits(settings.image_bytes_max, settings.image_pixels_max, settings.upload_timeout_s),
         upload_budget=UploadBudget(settings.uploads_bytes_max),
+        forwarded_budget=UploadBudget(settings.forwarded_bytes_max),
+        trusted_hops=settings.trusted_hops,
         anonymous=AnonymousLimit(allowed=settings.anonymous_anemia, per_minute=settings.anonymous_per_minute),
     )

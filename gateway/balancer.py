@@ -50,6 +50,38 @@ def choose(replicas: Sequence[Replica], random: Random) -> Replica:
     return first if first.in_flight <= second.in_flight else second
 
 
-def without(replicas: Sequence[Replica], failed: Replica) -> Sequence[Replica]:
-    """Return the other replicas; where there is none, the same one may have another try."""
-    return [replica for replica in replicas if replica is not failed] or replicas
+def choose_again(replicas: Sequence[Replica], failed: Replica, random: Random) -> Replica | None:
+    """
+    Return who may take a call that *failed* answered with UNAVAILABLE; None: nobody, and the failure stands.
+
+    Another replica where there is one. The same one only where the connection to it broke: a server that answers so
+    over a standing connection has a full queue, and a second call at once would make it fuller.
+    """
+    if others := [replica for replica in replicas if replica is not failed]:
+        return choose(others, random)
+    return None if failed.client.connected else failed
+
+
+@dataclass
+class RetryBudget:
+    """
+    Lets one call in ten be tried again, and a few at once after quiet times.
+
+    Where every call fails, a second try of each would double the load just when it cannot be borne.
+    Source: B. Beyer et al., "Site Reliability Engineering", 2016, ch. 21 (retry budgets).
+    """
+
+    share: float = 0.1
+    burst: float = 10.0
+    saved: float = 10.0
+
+    def earn(self) -> None:
+        """Account for one first call."""
+        self.saved = min(self.saved + self.share, self.burst)
+
+    def spend(self) -> bool:
+        """Tell whether a second call may be made, and account for it."""
+        if self.saved < 1.0:
+            return False
+        self.saved -= 1.0
+        return True

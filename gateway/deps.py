@@ -11,7 +11,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from gateway.limits import AnonymousLimit
+from gateway.limits import AnonymousLimit, address_of
 from gateway.predictor import Predictor
 from gateway.problems import UnknownModel
 from gateway.records_client import Records as RecordsClient
@@ -36,12 +36,19 @@ class State(TypedDict):
     auth: Upstream
     upload_limits: UploadLimits
     upload_budget: UploadBudget
+    forwarded_budget: UploadBudget
+    trusted_hops: int
     anonymous: AnonymousLimit
 
 
 def state_of(request: Request) -> State:
     """Return the long-lived objects of the application that serves *request*."""
     return cast(State, request.scope["state"])
+
+
+def client_of(request: Request) -> str:
+    """Return the network address of who asks, behind as many proxies as the setting says."""
+    return address_of(request, state_of(request)["trusted_hops"])
 
 
 Bearer = Annotated[
@@ -72,7 +79,7 @@ async def verify_caller_or_anonymous(request: Request, _documented: Bearer = Non
     """
     anonymous = state_of(request)["anonymous"]
     if anonymous.allowed and "authorization" not in request.headers:
-        anonymous.hit(request.client.host if request.client else "unknown")
+        anonymous.hit(client_of(request))
         return None
     return await verify_caller(request)
 

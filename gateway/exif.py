@@ -14,18 +14,20 @@ UPRIGHT = 1
 _ORIENTATION = 0x0112
 _SHORT = 3
 _ENTRIES_MAX = 512
-_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
+_APP1 = 0xE1
+SOS = 0xDA
+_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 
 
-def jpeg_orientation(content: bytes) -> int:
+def jpeg_orientation(content: bytes | bytearray) -> int:
     """Return the orientation, 1..8, of a JPEG."""
-    for marker, start, end in _jpeg_segments(content):
+    for marker, start, end in jpeg_segments(content):
         if marker == _APP1 and content.startswith(b"Exif\0\0", start):
             return _from_tiff(content[start + 6 : end])
     return UPRIGHT
 
 
-def png_orientation(content: bytes) -> int:
+def png_orientation(content: bytes | bytearray) -> int:
     """Return the orientation, 1..8, of a PNG whose eXIf chunk comes before its pixels."""
     start = content.find(b"eXIf", 8, max(content.find(b"IDAT", 8), 0))
     if start < 0:
@@ -34,21 +36,24 @@ def png_orientation(content: bytes) -> int:
     return _from_tiff(content[start + 4 : start + 4 + length])
 
 
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment's content up to the first scan."""
+def jpeg_segments(content: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment's content, up to and with the head of the first scan."""
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF:
         marker = content[position + 1]
-        if marker in (_SOS, _EOI):
+        # Markers without a length, and filling, would lead to another place than libjpeg reads next.
+        if marker in _BARE:
             return
         end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
         yield marker, position + 4, end
+        if marker == SOS:
+            return
         position = end
 
 
-def _from_tiff(block: bytes) -> int:
+def _from_tiff(block: bytes | bytearray) -> int:
     """Return the orientation of a TIFF header with its first directory."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
     if order is None:
         return UPRIGHT
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.deps import state_of
+from gateway.deps import client_of, state_of
 from gateway.uploads import UploadLimits, read_body
 from gateway.upstream import ANSWER_HEADERS, REQUEST_HEADERS, Answer, Upstream, passed
 from healthguard.problems import InvalidRequest, NotFound, request_id_of
@@ -84,17 +84,17 @@ async def forward(
     if len(request.url.query) > QUERY_CHARS_MAX:
         raise InvalidRequest("The query is too long.")
     sent = passed(request.headers, REQUEST_HEADERS)
-    # What a client says of where it comes from is dropped; auth counts log-ins by the address that we see.
-    sent["x-forwarded-for"] = request.client.host if request.client else "unknown"
+    # One address, whatever came: auth counts log-ins by it, and trusts one hop, which is us.
+    sent["x-forwarded-for"] = client_of(request)
     limits = UploadLimits(BODY_BYTES_MAX, 0, BODY_TIMEOUT_S)
-    async with read_body(request, limits, state_of(request)["upload_budget"]) as body:
+    async with read_body(request, limits, state_of(request)["forwarded_budget"]) as body:
         answer = await upstream.call(
             request.method,
             path,
             request_id=request_id_of(request),
             query=request.url.query,
             headers=sent | dict(headers or {}),
-            body=body,
+            body=bytes(body),
         )
     return _response(answer)
 

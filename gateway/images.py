@@ -1,7 +1,8 @@
 """
 From the bytes of a JPEG or PNG to the picture that a model takes: uint8[height, width, 3], RGB.
 
-Checked before anything is decoded: what it is (by content, never by name), and how many pixels it says it has.
+Checked before anything is decoded: what it is (by content, never by name), how many pixels it says it has, and how
+much memory decoding would take.
 
 What becomes of unusual pictures:
 
@@ -32,13 +33,23 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from gateway.contracts import InputSpec
-from gateway.exif import jpeg_orientation, png_orientation
+from gateway.exif import SOS, jpeg_orientation, jpeg_segments, png_orientation
 from gateway.problems import BrokenImage, SeveralPictures, TooManyPixels, UnsupportedImage
 
 Pixels = NDArray[np.uint8]
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+
+BYTES_MAX = 160 * 1024 * 1024
+"""What the decoder of one picture may hold at once, by the picture's header; bytes. A PNG in colour of 40 Mpx fits."""
+
+SIDE_PX_MAX = 65_535
+"""The longest side of a PNG; a JPEG's cannot be longer. A strip of a picture is at least a row."""
+
+WHOLE_PIXELS_MAX = 2_000_000
+STRIP_PIXELS = 250_000
+"""Larger PNGs are converted and reduced strip by strip: each conversion of a whole one would be another copy of it."""
 
 SCANS_AT_PIXELS_MAX = 10
 """
@@ -56,26 +67,26 @@ Image.MAX_IMAGE_PIXELS = None
 class EncodedImage:
     """A JPEG or PNG whose header was checked, and its size in pixels as stored."""
 
-    content: bytes
+    content: bytes | bytearray
     kind: Literal["jpeg", "png"]
     width: int
     height: int
 
 
-def check(content: bytes, *, pixels_max: int) -> EncodedImage:
+def check(content: bytes | bytearray, *, pixels_max: int) -> EncodedImage:
     """
     Tell what the content is, and that its header asks for no more than can be decoded.
 
     Raises:
         UnsupportedImage: neither JPEG nor PNG.
         BrokenImage: the header cannot be read.
-        TooManyPixels: width times height, or that times the number of scans, is too much work.
+        TooManyPixels: width times height, or that times the number of scans, is too much work; or a side is too long.
         SeveralPictures: an animated PNG.
     """
     if content.startswith(JPEG_START):
         image = _checked_jpeg(content, pixels_max)
     elif content.startswith(PNG_START):
-        image = _checked_png(content)
+        image = _checked_png(content, pixels_max)
     else:
         raise UnsupportedImage
     if image.width * image.height > pixels_max:
@@ -83,7 +94,7 @@ def check(content: bytes, *, pixels_max: int) -> EncodedImage:
     return image
 
 
-def _checked_jpeg(content: bytes, pixels_max: int) -> EncodedImage:
+def _checked_jpeg(content: bytes | bytearray, pixels_max: int) -> EncodedImage:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError as exc:
@@ -95,12 +106,14 @@ def _checked_jpeg(content: bytes, pixels_max: int) -> EncodedImage:
     return EncodedImage(content, "jpeg", width, height)
 
 
-def _checked_png(content: bytes) -> EncodedImage:
+def _checked_png(content: bytes | bytearray, pixels_max: int) -> EncodedImage:
     if content[12:16] != b"IHDR" or len(content) < 33:
         raise BrokenImage
     width, height = struct.unpack_from(">II", content, 16)
     if not width or not height:
         raise BrokenImage
+    if max(width, height) > SIDE_PX_MAX:
+        raise TooManyPixels("A side of the image is too long.", limit_pixels=pixels_max)
     if b"acTL" in content[: max(content.find(b"IDAT"), 0)]:
         raise SeveralPictures
     return EncodedImage(content, "png", width, height)
@@ -115,9 +128,28 @@ def decode(image: EncodedImage, spec: InputSpec) -> Pixels:
 
     Raises:
         BrokenImage: it cannot be decoded to its end.
+        TooManyPixels: decoding it would take too much memory.
     """
-    pixels = _decode_jpeg(image, spec) if image.kind == "jpeg" else _decode_png(image)
-    return fit(pixels, spec)
+    orientation = (jpeg_orientation if image.kind == "jpeg" else png_orientation)(image.content)
+    # Reduced first and turned then: a turned copy of the large picture would double what it takes.
+    lying = spec if orientation < 5 else spec.model_copy(update={"height": spec.width, "width": spec.height})
+    pixels = _decode_jpeg(image, lying) if image.kind == "jpeg" else _decode_png(image, lying)
+    return _upright(pixels, orientation)
+
+
+def _bounded(image: EncodedImage, bytes_needed: float) -> None:
+    """
+    Refuse what would take too much memory.
+
+    Raises:
+        TooManyPixels: it would; `limit_pixels` says how many of its kind fit.
+    """
+    if bytes_needed > BYTES_MAX:
+        raise TooManyPixels(limit_pixels=int(image.width * image.height * BYTES_MAX / bytes_needed))
+
+
+# Samples for each pixel, by how libjpeg names the chroma's subsampling; what is not named here has three.
+_JPEG_SAMPLES = {"Gray": 1.0, "420": 1.5, "411": 1.5, "422": 2.0, "440": 2.0}
 
 
 def _decode_jpeg(image: EncodedImage, spec: InputSpec) -> Pixels:
@@ -129,31 +161,67 @@ def _decode_jpeg(image: EncodedImage, spec: InputSpec) -> Pixels:
 
     Raises:
         BrokenImage: it cannot be decoded to its end; libjpeg's warnings count: it fills what is missing with grey.
+        TooManyPixels: it would take too much memory.
     """
-    orientation = jpeg_orientation(image.content)
-    width, height = (spec.width, spec.height) if orientation < 5 else (spec.height, spec.width)
+    wanted = {"min_width": 2 * spec.width, "min_height": 2 * spec.height}
     try:
-        pixels = simplejpeg.decode_jpeg(image.content, "RGB", min_width=2 * width, min_height=2 * height)
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(image.content, **wanted)
+        samples = 4.0 if colours in ("CMYK", "YCCK") else _JPEG_SAMPLES.get(subsampling, 3.0)
+        held = 2 * samples * image.width * image.height if holds_coefficients(image.content) else 0
+        _bounded(image, 3 * height * width + held)
+        pixels = simplejpeg.decode_jpeg(image.content, "RGB", **wanted)
     except ValueError as exc:
         raise BrokenImage from exc
-    return _upright(pixels, orientation)
+    return fit(pixels, spec)
 
 
-def _decode_png(image: EncodedImage) -> Pixels:
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+
+
+def holds_coefficients(content: bytes | bytearray) -> bool:
+    """
+    Tell whether libjpeg holds every coefficient of a JPEG, at full size and two bytes each, until its last scan.
+
+    It does where the first scan is not all of the picture; what cannot be told counts as if.
+
+    Source: ITU-T T.81 §B.2 (frame and scan headers).
+    """
+    components = 0
+    for marker, start, _ in jpeg_segments(content):
+        if marker in _PROGRESSIVE_FRAMES:
+            return True
+        if marker in _FRAMES:
+            components = content[start + 5]
+        if marker == SOS:
+            return components == 0 or content[start] < components
+    return True
+
+
+def _decode_png(image: EncodedImage, spec: InputSpec) -> Pixels:
     """
     Decode with Pillow: as fast as OpenCV here, and it refuses damaged files without printing about them.
 
     Raises:
         BrokenImage: it cannot be decoded to its end.
+        TooManyPixels: it would take too much memory.
     """
     try:
         # The class itself: Image.open would import and try the parsers of other formats, too.
         with PngImageFile(io.BytesIO(image.content)) as opened:
-            pixels = _to_rgb(opened)
+            _bounded(image, image.width * image.height * _PNG_BYTES.get(opened.mode, 4))
+            if image.width * image.height <= WHOLE_PIXELS_MAX:
+                return fit(_to_rgb(opened), spec)
+            return _fit_by_strips(opened, spec)
+    except TooManyPixels:
+        raise
     # Pillow's parsers let pass what they meet: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError.
     except Exception as exc:
         raise BrokenImage from exc
-    return _upright(pixels, png_orientation(image.content))
+
+
+# Bytes for each pixel in Pillow's memory; every other mode of a PNG has four, those with fewer channels among them.
+_PNG_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
@@ -209,6 +277,44 @@ def fit(pixels: Pixels, spec: InputSpec) -> Pixels:
     return np.asarray(fitted, dtype=np.uint8)
 
 
+def _fit_by_strips(image: Image.Image, spec: InputSpec) -> Pixels:
+    """
+    Do what `fit` does, with no more than a strip of the picture in colour at a time.
+
+    Both filters are separable: OpenCV reduces each strip's rows to their final width, and a sum with weights brings the
+    rows to their final number. The result differs from `fit` by rounding, a level of 255 at most.
+    """
+    width, height = image.size
+    image.load()
+    shrinks = height >= spec.height and width >= spec.width
+    weights_of, filtering = (_area_weights, cv2.INTER_AREA) if shrinks else (_linear_weights, cv2.INTER_LINEAR)
+    fitted = np.zeros((spec.height, spec.width, 3), dtype=np.float32)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = _to_rgb(image.crop((0, top, width, bottom))).astype(np.float32)
+        narrow = cv2.resize(strip, (spec.width, bottom - top), interpolation=filtering)
+        weights = weights_of(np.arange(top, bottom), height, spec.height)
+        touched = weights.any(axis=1)
+        # Not by BLAS, which would take threads of its own.
+        fitted[touched] += np.einsum("ir,rxc->ixc", weights[touched], narrow, optimize=False)
+    return np.clip(np.rint(fitted), 0, 255).astype(np.uint8)
+
+
+def _area_weights(rows: NDArray[np.int_], height: int, target: int) -> NDArray[np.float32]:
+    """Return float32[target, rows]: which share of a target row's area each source row is."""
+    scale = height / target
+    top = np.arange(target)[:, None] * scale
+    covered = np.minimum(top + scale, rows + 1) - np.maximum(top, rows)
+    return np.asarray(np.clip(covered, 0, None) / scale, dtype=np.float32)
+
+
+def _linear_weights(rows: NDArray[np.int_], height: int, target: int) -> NDArray[np.float32]:
+    """Return float32[target, rows]: each target row lies between two source rows, beyond the edges on the last one."""
+    centre = np.clip((np.arange(target)[:, None] + 0.5) * height / target - 0.5, 0, height - 1)
+    return np.asarray(np.clip(1 - np.abs(centre - rows), 0, None), dtype=np.float32)
+
+
 def pixels_hmac(key: bytes, pixels: Pixels) -> str:
     """
     Return the keyed hash under which a picture is known: HMAC-SHA-256 over shape and bytes, in hex.
@@ -242,6 +348,7 @@ class Decoder:
 
         Raises:
             BrokenImage: it cannot be decoded to its end.
+            TooManyPixels: decoding it would take too much memory.
         """
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, self._decode, image, spec, time.perf_counter()

@@ -1,4 +1,4 @@
-"""How often callers without a token may ask."""
+"""Where a request comes from, and how often callers without a token may ask."""
 
 import ipaddress
 import math
@@ -7,11 +7,27 @@ import time
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.requests import Request
 
 from gateway.problems import TooManyRequests
+from healthguard.sources import source_of
 
-IPV6_NETWORK_BITS = 64
-"""One subscriber commonly has a whole /64 network, and with it any number of addresses."""
+
+def address_of(request: Request, trusted_hops: int) -> str:
+    """
+    Return the address that a request comes from, as the outermost proxy of ours saw it.
+
+    Each proxy appends the address that it saw, so ours are counted from the right: what stands further left the client
+    may have invented. Where that place is missing or holds no address, the request did not come through them all.
+    """
+    peer = request.client.host if request.client else "unknown"
+    entries = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+    if not 0 < trusted_hops <= len(entries):
+        return peer
+    try:
+        return str(ipaddress.ip_address(entries[-trusted_hops].strip()))
+    except ValueError:
+        return peer
 
 
 class AnonymousLimit:
@@ -33,14 +49,3 @@ class AnonymousLimit:
         if not self._limiter.hit(self._item, source):
             reset_at = self._limiter.get_window_stats(self._item, source).reset_time
             raise TooManyRequests(retry_after_ms=max(1, math.ceil(1000 * (reset_at - time.time()))))
-
-
-def source_of(address: str) -> str:
-    """Return what is counted as one caller: an IPv4 address, the /64 network of an IPv6 one, or the text as it is."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, IPV6_NETWORK_BITS), strict=False))

@@ -11,7 +11,7 @@ class PredictionMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.predictions = Counter(
             "healthguard_predictions",
-            "Predictions made.",
+            "Predictions that were stored, or answered where nothing is stored.",
             ["condition", "version", "outcome"],
             registry=registry,
         )
@@ -44,3 +44,7 @@ class PredictionMetrics:
         self.in_flight = Gauge(
             "healthguard_predictions_in_flight", "Predictions being made at the moment.", ["model"], registry=registry
         )
+
+    def made(self, model: str, version: int, outcome: str) -> None:
+        """Count one prediction, once its client can have it."""
+        self.predictions.labels(model, version, outcome).inc()

@@ -27,7 +27,8 @@ class Part:
 
     name: str
     filename: str | None
-    content: bytes
+    span: slice
+    """Where its content lies in the body; a copy would be as long as the image."""
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -43,7 +44,7 @@ def boundary_of(content_type: str) -> bytes:
     return (found[1] or found[2]).encode("latin-1")
 
 
-def parts_of(body: bytes, boundary: bytes) -> Iterator[Part]:
+def parts_of(body: bytes | bytearray, boundary: bytes) -> Iterator[Part]:
     """
     Yield the parts of *body* in their order.
 
@@ -63,8 +64,8 @@ def parts_of(body: bytes, boundary: bytes) -> Iterator[Part]:
         end = body.find(delimiter, head_end + 4)
         if head_end < 0 or end < 0:
             raise _broken()
-        name, filename = _disposition(body[position:head_end])
-        yield Part(name, filename, body[head_end + 4 : end])
+        name, filename = _disposition(bytes(body[position:head_end]))
+        yield Part(name, filename, slice(head_end + 4, end))
         position = end + len(delimiter)
     if not body.startswith(b"--", position):
         raise InvalidRequest("The form has too many fields.")

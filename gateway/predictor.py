@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import structlog
 
-from gateway.balancer import Replica, choose, without
+from gateway.balancer import Replica, choose, choose_again
 from gateway.contracts import BadScores, Contract, Finding, InputSpec, decide
 from gateway.images import Decoder, Pixels
 from gateway.metrics import PredictionMetrics
@@ -88,7 +88,7 @@ class Predictor:
             score, ood_score = scores_of(answer)
             finding = decide(contract, score, ood_score)
         phases = {"read": upload.read_s, "queue": decoded.queue_s, "decode": decoded.decode_s, "inference": inference_s}
-        self._observe(contract, finding, phases)
+        self._observe(contract, phases)
         timings = Timings(*(round(1000 * phases[name], 3) for name in ("read", "decode", "inference")))
         return Outcome(contract, finding, score, ood_score, decoded.hmac, timings)
 
@@ -134,7 +134,7 @@ class Predictor:
 
     async def _ask(self, model: ServedModel, contract: Contract, pixels: Pixels, deadline: asyncio.Timeout) -> Answer:
         """
-        Call the model; where a server is UNAVAILABLE, once more, on another replica if there is one.
+        Call the model; where a server is UNAVAILABLE, once more if `choose_again` and the budget say so.
 
         Only UNAVAILABLE: any other code says that the call arrived, and would cost or fail the same again.
 
@@ -144,18 +144,22 @@ class Predictor:
         """
         rows = rows_of(pixels, contract.input)
         replicas = model.serving(contract)
+        model.retries.earn()
         replica = choose(replicas, self._random)
         try:
             return await _call(replica, contract, rows, deadline)
         except CallFailed as exc:
-            if exc.code is not grpc.StatusCode.UNAVAILABLE:
+            again = choose_again(replicas, replica, self._random)
+            if exc.code is not grpc.StatusCode.UNAVAILABLE or again is None or not model.retries.spend():
                 raise
-            replica.doubted.set()
         self._metrics.retries.labels(model.name).inc()
-        return await _call(choose(without(replicas, replica), self._random), contract, rows, deadline)
+        return await _call(again, contract, rows, deadline)
 
-    def _observe(self, contract: Contract, finding: Finding, phases: dict[str, float]) -> None:
-        self._metrics.predictions.labels(contract.model, contract.version, finding.outcome).inc()
+    def answered(self, outcome: Outcome) -> None:
+        """Count a prediction that was answered and is not stored; those that are, `Records.save` counts."""
+        self._metrics.made(outcome.contract.model, outcome.contract.version, outcome.finding.outcome)
+
+    def _observe(self, contract: Contract, phases: dict[str, float]) -> None:
         for phase, seconds in phases.items():
             self._metrics.phases.labels(contract.model, phase).observe(seconds)
 
@@ -176,6 +180,10 @@ async def _call(replica: Replica, contract: Contract, rows: Pixels, deadline: as
         return await replica.client.predict(
             contract.model, contract.version, "serving_default", {"image": rows}, timeout_s=timeout_s
         )
+    except CallFailed as exc:
+        if exc.code is grpc.StatusCode.UNAVAILABLE:
+            replica.doubted.set()
+        raise
     finally:
         replica.in_flight -= 1
 

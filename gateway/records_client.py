@@ -78,7 +78,9 @@ class Records:
         except UpstreamUnavailable as exc:
             raise NotStored(AGAIN) from exc
         self._metrics.phases.labels(outcome.contract.model, "save").observe(time.perf_counter() - started)
-        return _stored(answer)
+        stored = _stored(answer)
+        self._metrics.made(outcome.contract.model, outcome.contract.version, outcome.finding.outcome)
+        return stored
 
 
 def new_record(outcome: Outcome, upload: Upload, patient: str | None) -> dict[str, Any]:

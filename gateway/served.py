@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import structlog
 
-from gateway.balancer import Replica, connect
+from gateway.balancer import Replica, RetryBudget, connect
 from gateway.contracts import BadContract, Contract, fetch_contract
 from gateway.discovery import DeclaredModel
 from gateway.problems import ModelUnavailable
@@ -28,6 +28,7 @@ class ServedModel:
     stable: int
     replicas: Sequence[Replica]
     in_flight: int = 0
+    retries: RetryBudget = field(default_factory=RetryBudget)
 
     def contract(self) -> Contract:
         """

@@ -41,16 +41,22 @@ class GatewaySettings(TokenSettings):
     """Largest image that is read; bytes."""
 
     image_pixels_max: int = Field(default=40_000_000, ge=1, le=200_000_000)
-    """Largest image that is decoded; width times height."""
+    """Largest image that is decoded; width times height. Of kinds that need more memory, fewer: `images.BYTES_MAX`."""
 
     uploads_bytes_max: int = Field(default=256 * MIB, ge=1024)
     """How much of all bodies together may be in memory at once; bytes. Beyond it, uploads get an early 503."""
+
+    forwarded_bytes_max: int = Field(default=8 * MIB, ge=1024)
+    """The same for bodies that go on to auth and records, so that many slow log-ins leave room for images; bytes."""
 
     upload_timeout_s: float = Field(default=30.0, gt=0, le=600)
     """How long a client may take to send its image; seconds."""
 
     decode_threads: int = Field(default=2, ge=1, le=64)
-    """Threads that decode images; the decoders release the interpreter's lock, so a thread per core is right."""
+    """
+    Threads that decode images; the decoders release the interpreter's lock, so a thread per core is right. Each may
+    take `images.BYTES_MAX` of memory at its peak.
+    """
 
     predict_timeout_s: float = Field(default=10.0, gt=0, le=120)
     """How long decoding and the model may take together; seconds."""
@@ -78,6 +84,12 @@ class GatewaySettings(TokenSettings):
 
     anonymous_per_minute: int = Field(default=10, ge=1, le=600)
     """Requests without a token that one network address may make a minute."""
+
+    trusted_hops: int = Field(default=0, ge=0, le=8)
+    """
+    Proxies of ours before the gateway, each of which appends to X-Forwarded-For the address that it saw. 0: none, and
+    the header is not read. Too few, and all clients count as one; too many, and a client can say who it is.
+    """
 
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser; none by default, and never `*`."""

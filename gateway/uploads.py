@@ -85,19 +85,19 @@ async def read_upload(request: Request, limits: UploadLimits, budget: UploadBudg
     content_type = request.headers.get("content-type", "")
     form = _is_form(content_type)
     async with read_body(request, limits, budget, framing_bytes=FRAMING_BYTES_MAX if form else 0) as body:
-        content, filename, patient = _cut(body, content_type) if form else (body, None, None)
-        if not content:
+        filename, patient = _cut(body, content_type) if form else (None, None)
+        if not body:
             raise ValidationFailed(errors=[{"location": "body.file", "code": "empty"}])
-        if len(content) > limits.image_bytes_max:
+        if len(body) > limits.image_bytes_max:
             raise PayloadTooLarge(limit_bytes=limits.image_bytes_max)
-        image = check(content, pixels_max=limits.image_pixels_max)
+        image = check(body, pixels_max=limits.image_pixels_max)
         yield Upload(image, filename, patient, time.perf_counter() - started)
 
 
 @asynccontextmanager
 async def read_body(
     request: Request, limits: UploadLimits, budget: UploadBudget, *, framing_bytes: int = 0
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[bytearray]:
     """
     Read the body of *request*, up to the image's limit and *framing_bytes*.
 
@@ -126,27 +126,27 @@ class _Held:
         self.bytes_held += count
 
 
-async def _collect(request: Request, held: _Held, limits: UploadLimits, bytes_max: int) -> bytes:
+async def _collect(request: Request, held: _Held, limits: UploadLimits, bytes_max: int) -> bytearray:
     """
     Take the body chunk by chunk until its end.
 
     Raises:
         PayloadTooLarge, Overloaded, UploadTooSlow, InvalidRequest: as `read_upload` says.
     """
-    chunks: list[bytes] = []
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.timeout_s):
             async for chunk in request.stream():
                 held.take(len(chunk))
                 if held.bytes_held > bytes_max:
                     raise PayloadTooLarge(limit_bytes=limits.image_bytes_max)
-                chunks.append(chunk)
+                body += chunk
     except TimeoutError as exc:
         # The connection ends with the answer: the rest of the body would go on trickling in.
         raise UploadTooSlow(headers={"Connection": "close"}) from exc
     except ClientDisconnect as exc:
         raise InvalidRequest("The client left before its body had arrived.") from exc
-    return b"".join(chunks)
+    return body
 
 
 def _is_form(content_type: str) -> bool:
@@ -162,9 +162,9 @@ def _is_form(content_type: str) -> bool:
     return media_type == FORM_TYPE
 
 
-def _cut(body: bytes, content_type: str) -> tuple[bytes, str | None, str | None]:
+def _cut(body: bytearray, content_type: str) -> tuple[str | None, str | None]:
     """
-    Return the image, its file name and the patient of a form.
+    Return the file name and the patient of a form, and leave of *body* the image alone: one copy is in memory.
 
     Raises:
         InvalidRequest: the form cannot be read, or has a field twice.
@@ -178,7 +178,10 @@ def _cut(body: bytes, content_type: str) -> tuple[bytes, str | None, str | None]
     if "file" not in fields:
         raise ValidationFailed(errors=[{"location": "body.file", "code": "missing"}])
     file, patient = fields["file"], fields.get("patient")
-    return file.content, clean_filename(file.filename), patient_of(patient.content) if patient else None
+    named = patient_of(bytes(body[patient.span])) if patient else None
+    del body[file.span.stop :]
+    del body[: file.span.start]
+    return clean_filename(file.filename), named
 
 
 def clean_filename(name: str | None) -> str | None:

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from yarl import URL
 
 from gateway.problems import BadUpstream, UpstreamUnavailable
+from healthguard.answers import AnswerTooLong, read_bounded
 from healthguard.http import REQUEST_ID_HEADER
 from healthguard.telemetry import headers_for_call
 from healthguard.tls import trusting
@@ -55,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Upstream:
-    """A service behind the gateway: one pool of connections, one deadline."""
+    """A service behind the gateway: a pool of connections of its own, and one deadline."""
 
     name: str
     base_url: str
@@ -84,10 +85,12 @@ class Upstream:
                 asyncio.timeout(self.timeout_s),
                 self.session.request(method, url, headers=sent, data=body, allow_redirects=False) as response,
             ):
-                content = await _bounded(response.content)
+                content = await read_bounded(response.content, ANSWER_BYTES_MAX)
         except (aiohttp.ClientError, TimeoutError) as exc:
             log.warning("upstream_call_failed", upstream=self.name, exception=type(exc).__qualname__)
             raise UpstreamUnavailable from exc
+        except AnswerTooLong as exc:
+            raise BadUpstream from exc
         return Answer(response.status, passed(response.headers, ANSWER_HEADERS), content)
 
     async def ready(self) -> None:
@@ -105,21 +108,6 @@ class Upstream:
 def passed(headers: Mapping[str, str] | Headers, allowed: frozenset[str]) -> dict[str, str]:
     """Return those of *headers* that may pass."""
     return {name.lower(): value for name, value in headers.items() if name.lower() in allowed}
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    """
-    Read an answer's body to its end.
-
-    Raises:
-        BadUpstream: it is too long.
-    """
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
-            raise BadUpstream
-    return bytes(body)
 
 
 def session(connections_max: int, ca_file: Path | None = None) -> aiohttp.ClientSession:

@@ -13,23 +13,38 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import typer
 from typer.core import TyperGroup
 
 from healthguard import __version__
-from healthguard.terminal import EXIT_FAILED, EXIT_LOG_IN, EXIT_NOT_POSSIBLE, EXIT_UNREACHABLE, fail, say
+from healthguard.terminal import (
+    EXIT_FAILED,
+    EXIT_LOG_IN,
+    EXIT_NOT_POSSIBLE,
+    EXIT_UNREACHABLE,
+    command_line,
+    error_document,
+    fail,
+    say,
+    wants_json,
+)
 
 if TYPE_CHECKING:
-    from healthguard.client import ClientError, Prediction
+    from healthguard.client import Client, ClientError
 
 GROUP = "healthguard.commands"
-LOCAL_COMMANDS = ("up", "down", "status", "smoke")
+LOCAL_COMMANDS = ("up", "down", "status", "exec", "smoke")
 DEFAULT_URL = "http://127.0.0.1:8004"
 
 
@@ -58,6 +73,9 @@ def _group(module: str, attribute: str = "app") -> Any:
         fail(f"This command needs the Python module {exc.name}, which is not installed here.", EXIT_NOT_POSSIBLE)
     command = typer.main.get_group(found)
     command.name = module.partition(".")[0]
+    each: Any
+    for each in (command, *command.commands.values()):
+        each.rich_markup_mode = None  # as the application below
     return command
 
 
@@ -65,13 +83,54 @@ app = typer.Typer(
     cls=LazyGroup,
     help="HealthGuard: models for medical images, and the record that belongs to them.",
     epilog="Exit codes: 0 done; 1 refused or failed; 2 not possible; 3 nothing answers; 4 log in first.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Rich would take "[default: …]" in a help text for markup, and break lines that are to be pasted.
+    rich_markup_mode=None,
 )
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="HEALTHGUARD_URL", help="Address of the gateway.")]
+
+def _address(url: str) -> str:
+    """Return *url*, or end the command where it is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise typer.BadParameter(f"{url!r} is no address: it looks like {DEFAULT_URL}.")
+    return url
+
+
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="HEALTHGUARD_URL",
+        metavar="URL",
+        callback=_address,
+        help="Address of the gateway; each has a log-in of its own, localhost and 127.0.0.1 too.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
+
+
+EmailOption = Annotated[
+    str | None, typer.Option("--email", metavar="EMAIL", help="Asked for if it is not given.", show_default=False)
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Answer a call that names no command."""
+    if show_version:
+        typer.echo(__version__)
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 @app.command()
@@ -80,10 +139,10 @@ def version(as_json: JsonOption = False) -> None:
     typer.echo(json.dumps({"version": __version__}) if as_json else __version__)
 
 
-@app.command()
+@app.command(short_help="Send images to a model.")
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="PNG or JPEG images.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="Which model, such as cancer or anemia.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="PNG or JPEG images.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Which model, such as cancer or anemia.")],
     patient: Annotated[
         bool, typer.Option("--patient", help="Ask whom the images are about (or set HEALTHGUARD_PATIENT).")
     ] = False,
@@ -93,48 +152,105 @@ def predict(
     """Send images to a model, and print the predictions that were stored."""
     # A patient's number is no argument: command lines can be read by every user of a machine.
     about = os.environ.get("HEALTHGUARD_PATIENT") or (typer.prompt("Patient number", err=True) if patient else None)
-    from healthguard.client import Client, ClientError  # noqa: PLC0415 - httpx takes a tenth of a second to import
+    from healthguard import lines  # noqa: PLC0415 - as below
+    from healthguard.client import ClientError  # noqa: PLC0415 - httpx takes a tenth of a second to import
 
-    status = 0
-    try:
-        with Client(url, _token(url)) as client:
-            for file in _with_progress(files):
-                try:
-                    found = client.predict(model, file, patient=about)
-                except OSError as exc:
-                    status = EXIT_FAILED
-                    say(f"{file.name}: it cannot be read: {exc.strerror}.")
-                except ClientError as exc:
-                    if (status := _status_of(exc)) != EXIT_FAILED:
-                        raise
-                    say(f"{file.name}: {_sentence(exc)}")
-                else:
-                    typer.echo(json.dumps(asdict(found)) if as_json else _line(file.name, found))
-    except ClientError as exc:
-        fail(_sentence(exc), _status_of(exc))
+    status, stored = 0, False
+    with _connected(url) as client:
+
+        @cache
+        def contract() -> Mapping[str, Any]:
+            return _contract(client, model)
+
+        for file in _with_progress(files):
+            try:
+                found = client.predict(model, file, patient=about)
+            except OSError as exc:
+                status = EXIT_FAILED
+                _tell_failed(file, f"it cannot be read: {exc.strerror}.")
+            except ClientError as exc:
+                _tell_failed(file, str(exc), _hint(exc, url), _problem(exc))
+                if (status := _status_of(exc)) != EXIT_FAILED:
+                    raise typer.Exit(status) from None
+            else:
+                stored = True
+                limit = lines.limit_of(contract()) if not as_json and found.outcome == lines.INDETERMINATE else None
+                shown = lines.prediction(file.name, found, limit)
+                _print(shown, {"file": str(file), **asdict(found)}, as_json=as_json)
+        if stored and not as_json and contract().get("demonstration") is True:
+            typer.echo(lines.DEMONSTRATION)
     raise typer.Exit(status)
 
 
 @app.command()
-def login(
-    email: Annotated[str, typer.Option("--email", prompt=True, help="Asked for if it is not given.")],
+def history(
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Of this model only.")] = None,
+    outcome: Annotated[str | None, typer.Option("--outcome", metavar="OUTCOME", help="With this one only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many.")] = 20,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Log in; the password is asked for, or read from standard input where that is no terminal."""
-    password = typer.prompt("Password", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
-    from healthguard import logins  # noqa: PLC0415 - as above
-    from healthguard.client import Client, ClientError  # noqa: PLC0415
+    """List stored predictions, the newest first."""
+    from healthguard import lines  # noqa: PLC0415 - as above
 
-    try:
-        with Client(url) as client:
-            tokens = client.login(email, password.removesuffix("\n"))
-    except ClientError as exc:
-        # A refusal here is about this e-mail and password: advice to log in would be no help.
-        refused = _status_of(exc) == EXIT_LOG_IN
-        fail(str(exc) if refused else _sentence(exc), EXIT_FAILED if refused else _status_of(exc))
-    logins.save(url, logins.Login.of(email, tokens))
-    typer.echo(json.dumps({"url": url, "logged_in": True}) if as_json else f"Logged in at {url}.")
+    filters = {name: value for name, value in {"model": model, "outcome": outcome}.items() if value is not None}
+    with _connected(url) as client:
+        for found in islice(client.predictions(**filters), limit):
+            _print([lines.history(found)], asdict(found), as_json=as_json)
+
+
+@app.command()
+def show(
+    prediction_id: Annotated[UUID, typer.Argument(metavar="ID", help="The prediction's.", show_default=False)],
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all that is known of one stored prediction."""
+    from healthguard import lines  # noqa: PLC0415 - as above
+
+    with _connected(url) as client:
+        found = client.prediction(str(prediction_id))
+    _print(lines.details(found), asdict(found), as_json=as_json)
+
+
+@app.command()
+def models(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """List the models that are served."""
+    from healthguard import lines  # noqa: PLC0415 - as above
+
+    with _connected(url) as client:
+        for found in client.models():
+            _print([lines.model(found)], asdict(found), as_json=as_json)
+
+
+@app.command()
+def stats(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """Count the stored predictions by model and outcome."""
+    from healthguard import lines  # noqa: PLC0415 - as above
+
+    with _connected(url) as client:
+        found = client.statistics()
+    _print(lines.statistics(found), asdict(found), as_json=as_json)
+
+
+@app.command()
+def register(email: EmailOption = None, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """
+    Open an account as a patient, and log in.
+
+    The password is asked for, or read from standard input where that is no terminal.
+    """
+    email = email or str(typer.prompt("E-mail", err=True))
+    _log_in(url, email, _password(confirm=True), new=True)
+    _print([f"Registered, and logged in at {url}."], {"url": url, "logged_in": True}, as_json=as_json)
+
+
+@app.command(short_help="Log in.")
+def login(email: EmailOption = None, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """Log in; the password is asked for, or read from standard input where that is no terminal."""
+    email = email or str(typer.prompt("E-mail", err=True))
+    _log_in(url, email, _password(), new=False)
+    _print([f"Logged in at {url}."], {"url": url, "logged_in": True}, as_json=as_json)
 
 
 @app.command()
@@ -149,17 +265,70 @@ def logout(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
             with Client(url) as client:
                 client.logout(known.refresh_token)
         except ClientError as exc:
-            say(f"Forgotten here, but the service could not be told: {_sentence(exc)}")
-    typer.echo(json.dumps({"url": url, "logged_in": False}) if as_json else f"Logged out at {url}.")
+            say(f"Forgotten here, but the service could not be told: {exc}")
+    _print([f"Logged out at {url}."], {"url": url, "logged_in": False}, as_json=as_json)
+
+
+def _log_in(url: str, email: str, password: str, *, new: bool) -> None:
+    """Log a person in and keep that, after opening their account where it is *new*."""
+    from healthguard import logins  # noqa: PLC0415 - as above
+    from healthguard.client import Client, ClientError  # noqa: PLC0415
+
+    try:
+        with Client(url) as client:
+            if new:
+                client.register(email, password)
+            tokens = client.login(email, password)
+    except ClientError as exc:
+        if _status_of(exc) != EXIT_LOG_IN:
+            _refuse(exc, url)
+        # A refusal here is about this e-mail and password: advice to log in would be no help.
+        fail(str(exc), EXIT_FAILED, problem=_problem(exc))
+    logins.save(url, logins.Login.of(email, tokens))
+
+
+def _password(*, confirm: bool = False) -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
+    return sys.stdin.readline().removesuffix("\n")
+
+
+@contextmanager
+def _connected(url: str) -> Iterator["Client"]:
+    """Give a client with the log-in at *url*; a call that fails ends the command."""
+    from healthguard.client import Client, ClientError  # noqa: PLC0415 - as above
+
+    try:
+        with Client(url, _token(url)) as client:
+            yield client
+    except ClientError as exc:
+        _refuse(exc, url)
 
 
 def _token(url: str) -> str:
     from healthguard import logins  # noqa: PLC0415 - as above
+    from healthguard.client import Client, ProblemError  # noqa: PLC0415
 
-    token = logins.access_token(url.rstrip("/"))
-    if token is None:
-        fail(f"Nobody is logged in at {url}: run `healthguard login --url {url}`.", EXIT_LOG_IN)
-    return token
+    if (token := logins.access_token(url)) is not None:
+        return token
+    with Client(url) as client, suppress(ProblemError):
+        client.models()  # where nothing answers, advice to log in would be no help
+    return fail(f"Nobody is logged in at {url}.", EXIT_LOG_IN, hint=_log_in_hint(url))
+
+
+def _log_in_hint(url: str) -> str:
+    log_in, register = (command_line(name, *_elsewhere(url)) for name in ("login", "register"))
+    return f"Log in with `{log_in}`, or open an account with `{register}`."
+
+
+def _elsewhere(url: str) -> list[str]:
+    """Return the words of a command line that name an address; none where it is the default one."""
+    return [] if url == DEFAULT_URL else ["--url", url]
+
+
+def _refuse(exc: "ClientError", url: str) -> NoReturn:
+    """End the command with what the service said, or with what is in the way to it."""
+    fail(str(exc) + _reference(exc), _status_of(exc), hint=_hint(exc, url), problem=_problem(exc))
 
 
 def _status_of(exc: "ClientError") -> int:
@@ -171,22 +340,64 @@ def _status_of(exc: "ClientError") -> int:
     return EXIT_LOG_IN if exc.status == 401 else EXIT_FAILED
 
 
-def _sentence(exc: "ClientError") -> str:
-    """Return what went wrong and what to do."""
-    advice = {
-        EXIT_UNREACHABLE: " Is it running? `healthguard up` starts it on this machine.",
-        EXIT_LOG_IN: " Log in again with `healthguard login`.",
+def _hint(exc: "ClientError", url: str) -> str | None:
+    """Return what to do about an error; none where its own text says all."""
+    match _status_of(exc):
+        case 3:
+            return f"Is it running? `{command_line('up')}` starts it on this machine."
+        case 4:
+            return f"Log in again with `{command_line('login', *_elsewhere(url))}`."
+    return None
+
+
+def _problem(exc: "ClientError") -> dict[str, Any] | None:
+    """Return what the service said, for a program; none where it said nothing."""
+    from healthguard.client import ProblemError  # noqa: PLC0415 - as above
+
+    if not isinstance(exc, ProblemError):
+        return None
+    members = {
+        "type": exc.type,
+        "title": exc.title,
+        "status": exc.status,
+        "detail": exc.detail,
+        "request_id": exc.request_id,
+        "retry_after_s": exc.retry_after_s,
+        "errors": [{"location": location, "code": code} for location, code in exc.errors] or None,
     }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _reference(exc: "ClientError") -> str:
     request_id = getattr(exc, "request_id", None)
-    return f"{exc}{advice.get(_status_of(exc), '')}" + (f" (request {request_id})" if request_id else "")
+    return f" (request {request_id})" if request_id and not wants_json() else ""
 
 
-def _line(filename: str, found: "Prediction") -> str:
-    """Return a stored prediction as one line, coloured where a terminal is attached."""
-    outcome = typer.style(found.outcome, bold=True) if sys.stdout.isatty() else found.outcome
-    sure = "" if found.confidence is None else f"  confidence {found.confidence:.2f}"
-    strange = "" if found.ood_score is None else f"  out-of-distribution {found.ood_score:.1f}"
-    return f"{filename}: {outcome}{sure}{strange}  {found.model} v{found.version}  {found.id}"
+def _contract(client: "Client", model: str) -> Mapping[str, Any]:
+    """Return what a model says of itself; nothing where that cannot be had, since the prediction is stored already."""
+    from healthguard.client import ClientError  # noqa: PLC0415 - as above
+
+    try:
+        found = {each.name: each.contract for each in client.models()}
+    except ClientError:
+        return {}
+    return found.get(model) or {}
+
+
+def _tell_failed(file: Path, message: str, hint: str | None = None, problem: Mapping[str, Any] | None = None) -> None:
+    """Tell what became of one file of several: the others go on."""
+    if wants_json():
+        typer.echo(json.dumps({"file": str(file), **error_document(message, hint, problem)}))
+        return
+    request_id = (problem or {}).get("request_id")
+    parts = [message, hint, f"(request {request_id})" if request_id else None]
+    say(f"{file.name}: {' '.join(part for part in parts if part)}")
+
+
+def _print(text: list[str], document: dict[str, Any], *, as_json: bool) -> None:
+    """Print a result: the lines for a person, or the document for a program."""
+    for line in [json.dumps(document)] if as_json else text:
+        typer.echo(line)
 
 
 def _with_progress(files: list[Path]) -> Iterable[Path]:
@@ -201,4 +412,19 @@ def _with_progress(files: list[Path]) -> Iterable[Path]:
 
 def main() -> None:
     """Run the command."""
-    app()
+    if not wants_json():
+        app()
+        return
+    # A program is told in JSON what is wrong with its command line too.
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as exc:
+        status = _tell(exc.format_message() if hasattr(exc, "format_message") else str(exc), EXIT_NOT_POSSIBLE)
+    except typer.Abort:
+        status = _tell("Stopped before its end.", EXIT_FAILED)
+    sys.exit(status)
+
+
+def _tell(message: str, status: int) -> int:
+    typer.echo(json.dumps(error_document(message)))
+    return status

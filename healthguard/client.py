@@ -15,12 +15,14 @@ is repeated safely while the service says "not now", within one deadline.
 import mimetypes
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
+
+from healthguard.results import Model, OutcomeCount, Prediction, Statistics, Tokens
 
 CONNECT_S = 3.0
 CALL_S = 20.0
@@ -29,6 +31,7 @@ RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 PAGE = 100
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
+ERRORS_MAX = 8
 
 
 class ClientError(Exception):
@@ -51,8 +54,11 @@ class ProblemError(ClientError):
         detail: str | None = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        errors: Sequence[tuple[str, str]] = (),
     ) -> None:
-        super().__init__(f"{title}. {detail}" if detail else f"{title}.")
+        places = ", ".join(f"{location}: {code}" for location, code in errors)
+        sentence = f"{title} ({places})." if places else f"{title}."
+        super().__init__(f"{sentence} {detail}" if detail else sentence)
         self.status = status
         self.title = title
         self.type = type
@@ -60,72 +66,8 @@ class ProblemError(ClientError):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
         """How long the service asks to wait before the next try; seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a log-in gives."""
-
-    access_token: str = field(repr=False)
-    expires_in: int
-    """Life of the access token; seconds."""
-    refresh_token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A stored prediction; what a record that a client posted does not have is none."""
-
-    id: str
-    number: int
-    created_at: str
-    """RFC 3339, UTC."""
-    outcome: str
-    task: str
-    source: str
-    review_state: str
-    model: str | None = None
-    version: int | None = None
-    weights_digest: str | None = None
-    score: float | None = None
-    confidence: float | None = None
-    ood_score: float | None = None
-    recommendation: str | None = None
-    image_hmac: str | None = None
-    image_size_bytes: int | None = None
-    filename: str | None = None
-    patient: str | None = None
-    """The pseudonym."""
-    timings: Mapping[str, float] | None = None
-    """read_ms, decode_ms, inference_ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeCount:
-    """How many records of one model have one outcome."""
-
-    source: str
-    outcome: str
-    count: int
-    model: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The history in numbers."""
-
-    total: int
-    counts: tuple[OutcomeCount, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that is served."""
-
-    name: str
-    available: bool
-    stable: int
-    contract: Mapping[str, Any] | None = None
+        self.errors = tuple(errors)
+        """What is not valid: the place, such as body.file, and a code, such as empty."""
 
 
 Record = TypeVar("Record")
@@ -146,7 +88,7 @@ class Client:
         """
         Args:
             url: the address of the gateway, such as http://127.0.0.1:8004.
-            token: an access token; none: only calls that need none.
+            token: an access token; none: only calls that need none, until `login`.
         """
         self.url = url.rstrip("/")
         self._sleep = sleep
@@ -174,16 +116,28 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def register(self, email: str, password: str) -> None:
+        """
+        Open an account, as a patient; an administrator gives other roles.
+
+        Raises:
+            ProblemError: the service refused, with 409 where the e-mail has an account already.
+            Unreachable: nothing answers.
+        """
+        self._call("POST", "/api/v1/auth/register", json={"email": email, "password": password})
+
     def login(self, email: str, password: str) -> Tokens:
         """
-        Return tokens for a person.
+        Log in: later calls carry the person's access token. Return the tokens too.
 
         Raises:
             ProblemError: the service refused, with 401 where e-mail and password don't belong together.
             Unreachable: nothing answers.
         """
         body = {"email": email, "password": password}
-        return record(Tokens, self._call("POST", "/api/v1/auth/login", json=body))
+        tokens = record(Tokens, self._call("POST", "/api/v1/auth/login", json=body))
+        self._http.headers["Authorization"] = f"Bearer {tokens.access_token}"
+        return tokens
 
     def refresh(self, refresh_token: str) -> Tokens:
         """
@@ -240,6 +194,7 @@ class Client:
 
         Args:
             image: a PNG or JPEG file, or its bytes.
+            filename: kept with the prediction; that of the file if none is given.
             patient: whom it is about, as the hospital numbers patients; only doctors may name one.
             idempotency_key: made here if none is given; with the same key the same image is stored once only.
             deadline_s: how long all tries together may take; seconds.
@@ -249,9 +204,9 @@ class Client:
             ProblemError: the service refused.
             Unreachable: nothing answers.
         """
-        name = filename or (image.name if isinstance(image, Path) else "image")
+        name = filename or (image.name if isinstance(image, Path) else None)
         data = image.read_bytes() if isinstance(image, Path) else image
-        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        content_type = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         found = self._repeat(
             deadline_s,
@@ -373,7 +328,18 @@ def problem_of(answer: httpx.Response) -> ProblemError:
         detail=document.get("detail"),
         request_id=document.get("request_id") or answer.headers.get("X-Request-Id"),
         retry_after_s=_retry_after_s(answer, document),
+        errors=_errors(document.get("errors")),
     )
+
+
+def _errors(found: Any) -> list[tuple[str, str]]:
+    """Return the places and codes of a failed validation; what is not of that form is passed over."""
+    entries = found[:ERRORS_MAX] if isinstance(found, list) else []
+    return [
+        (str(e["location"]), str(e["code"]))
+        for e in entries
+        if isinstance(e, dict) and {"location", "code"} <= e.keys()
+    ]
 
 
 def _retry_after_s(answer: httpx.Response, document: Mapping[str, Any]) -> float | None:

@@ -36,9 +36,10 @@ class RequestContext:
     Starlette's own error middleware, so nothing reaches the server's traceback log, which would print exception texts.
     """
 
-    def __init__(self, app: ASGIApp, http_metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, http_metrics: HttpMetrics, *, trust_request_id: bool) -> None:
         self.app = app
         self.metrics = http_metrics
+        self.trust_request_id = trust_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -46,7 +47,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        request_id = (_sent_request_id(scope) if self.trust_request_id else None) or uuid.uuid4().hex
         scope["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -88,18 +89,24 @@ def route_of(scope: Scope) -> str:
     return getattr(route, "path", "unmatched")
 
 
-def _request_id(scope: Scope) -> str:
-    """Take the caller's request id where it has the form of one; otherwise make one."""
+def _sent_request_id(scope: Scope) -> str | None:
+    """Return the caller's request id where it has the form of one."""
     for key, value in scope["headers"]:
         if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
-    return uuid.uuid4().hex
+    return None
 
 
-def install(app: FastAPI, service_health: Health, http_metrics: HttpMetrics) -> None:
-    """Make *app* a HealthGuard service. `app.state.health` is where `serve` finds it to drain."""
+def install(app: FastAPI, service_health: Health, http_metrics: HttpMetrics, *, trust_request_id: bool = True) -> None:
+    """
+    Make *app* a HealthGuard service. `app.state.health` is where `serve` finds it to drain.
+
+    Args:
+        trust_request_id: take the id that a request brings, which behind the gateway is the gateway's. The gateway
+            itself takes none: a client could make requests of its own pass for another's in the logs.
+    """
     app.state.health = service_health
-    app.add_middleware(RequestContext, http_metrics=http_metrics)
+    app.add_middleware(RequestContext, http_metrics=http_metrics, trust_request_id=trust_request_id)
     problems.install(app)
     app.include_router(health.router(service_health))
     app.include_router(metrics.router(http_metrics.registry))

@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 import jwt
 
+from healthguard.answers import read_bounded
 from healthguard.tokens import Fetch, KeysNotFetched
 
 JWKS_BYTES_MAX = 64 * 1024
@@ -20,7 +21,7 @@ def fetch_from(session: aiohttp.ClientSession, url: str) -> Fetch:
         try:
             async with session.get(url, timeout=timeout, allow_redirects=False) as response:
                 response.raise_for_status()
-                body = await response.content.read(JWKS_BYTES_MAX)
+                body = await read_bounded(response.content, JWKS_BYTES_MAX)
                 found = jwt.PyJWKSet.from_json(body.decode())
         except (aiohttp.ClientError, TimeoutError, ValueError, jwt.PyJWTError) as exc:
             raise KeysNotFetched from exc

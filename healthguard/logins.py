@@ -1,4 +1,9 @@
-"""The log-ins of the `healthguard` command: one per address, in a file that only its owner can read."""
+"""
+The log-ins of the `healthguard` command: one per address, in a file that only its owner can read.
+
+Addresses are compared as they are written, but for capitals in the host and a slash at the end; so `localhost` and
+`127.0.0.1` are two, since a token must not go to a host that nobody named.
+"""
 
 import fcntl
 import json
@@ -8,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from healthguard.client import Client, Tokens, record
-from healthguard.local.keys import write_private
+from healthguard.client import Client
+from healthguard.private_files import write_private
+from healthguard.results import Tokens
 
 _FRESH_S = 30.0
 _FILE_BYTES_MAX = 1024 * 1024
@@ -42,24 +49,47 @@ def path() -> Path:
 
 
 def read(file: Path) -> dict[str, Login]:
-    """Return the log-ins by address; what cannot be read is as if it were not there."""
+    """Return the log-ins by address; a file or an entry that is damaged is as if it were not there."""
     try:
         found = json.loads(file.read_bytes()[:_FILE_BYTES_MAX])
-        return {url: record(Login, entry) for url, entry in found.items()}
-    except (FileNotFoundError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {_address(url): login for url, entry in entries if (login := _login(entry)) is not None}
+
+
+def _login(entry: Any) -> Login | None:
+    """Return an entry as a log-in; none where it is not of that form."""
+    match entry:
+        case {"email": str(email), "access_token": str(token), "expires_at": float() | int() as expires_at}:
+            keys = {name: entry.get(name) for name in ("refresh_token", "api_key")}
+            if all(key is None or isinstance(key, str) for key in keys.values()):
+                return Login(email, token, float(expires_at), **keys)
+    return None
+
+
+def _address(url: str) -> str:
+    """Return *url* as it is looked up: host in lower case, no slash at the end."""
+    scheme, separator, rest = url.strip().partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}{separator}{host.lower()}{slash}{path}".rstrip("/")
+
+
+def find(url: str) -> Login | None:
+    """Return the log-in at an address."""
+    return read(path()).get(_address(url))
 
 
 def save(url: str, login: Login) -> None:
     """Keep a log-in, in place of an earlier one at the same address."""
     with _changing() as logins:
-        logins[url] = login
+        logins[_address(url)] = login
 
 
 def forget(url: str) -> Login | None:
     """Drop the log-in at an address, and return it."""
     with _changing() as logins:
-        return logins.pop(url, None)
+        return logins.pop(_address(url), None)
 
 
 @contextmanager
@@ -84,7 +114,7 @@ def access_token(url: str) -> str | None:
     Raises:
         ClientError: the log-in cannot be renewed.
     """
-    login = read(path()).get(url)
+    login = find(url)
     if login is None or login.expires_at > time.time() + _FRESH_S:
         return login.access_token if login else None
     tokens = _renewed(url, login)

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from healthguard.database import connect_with
 from healthguard.settings import DatabaseSettings, wrong_settings
+from healthguard.terminal import EXIT_FAILED, EXIT_NOT_POSSIBLE, fail
 
 LOCK = 4_820_001
 """An advisory lock of the service's database that stands for "the schema is being changed"."""
@@ -52,15 +53,13 @@ def migrate(service: str, folder: Path, *, as_json: bool) -> None:
     try:
         DatabaseSettings(_env_prefix=prefix)
     except ValidationError as exc:
-        typer.echo(wrong_settings(prefix, exc), err=True)
-        raise typer.Exit(2) from None
+        fail(wrong_settings(prefix, exc), EXIT_NOT_POSSIBLE)
     config = alembic_config(folder)
     try:
         alembic.command.upgrade(config, "head")
     except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         # The kind alone: the text of an error in a step that moves data would hold some of it.
-        typer.echo(f"The database cannot be migrated: {type(getattr(exc, 'orig', exc)).__name__}.", err=True)
-        raise typer.Exit(1) from None
+        fail(f"The database cannot be migrated: {type(getattr(exc, 'orig', exc)).__name__}.", EXIT_FAILED)
     before, after = config.attributes["before"], config.attributes["after"]
     if as_json:
         typer.echo(json.dumps({"service": service, "before": before, "after": after}))

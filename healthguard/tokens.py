@@ -7,6 +7,7 @@ Source: RFC 8725 (JWT best current practices), RFC 9068 (at+jwt), RFC 7518 §3.4
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ REQUIRED_CLAIMS = ["iss", "aud", "sub", "role", "iat", "exp", "jti"]
 KEYS_FRESH_S = 300.0
 KEYS_REFETCH_S = 10.0
 """A token with an unknown key may cause a fetch, but not more often than this: random key ids must not load auth."""
+KEYS_FIRST_S = 1.0
+"""How often a fetch may begin before the first success; auth may start after us, so sooner than the above."""
 
 
 class Role(StrEnum):
@@ -50,6 +53,8 @@ class Caller:
     expires_at: datetime
     token: str = field(repr=False)
     """The token itself, to be sent on to records; never logged."""
+    methods: frozenset[str] = frozenset()
+    """What was shown for the token (`amr`, RFC 8176); empty where it does not say."""
 
 
 class KeysNotFetched(Exception):
@@ -64,7 +69,8 @@ class Keys:
     """
     Auth's public keys by `kid`: fetched at first need, again when stale or when a new `kid` appears.
 
-    While auth is away the keys last seen go on working, so valid tokens do too.
+    All who need a fetch share one, and whoever's key is known waits for none: stale keys are renewed beside the
+    requests. While auth is away the keys last seen go on working, so valid tokens do too.
     """
 
     def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,7 +79,7 @@ class Keys:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def get(self, kid: str) -> jwt.PyJWK:
         """
@@ -83,8 +89,11 @@ class Keys:
             Unauthorized: auth publishes no such key.
             Unavailable: no keys were ever had, and auth is away.
         """
-        if kid not in self._keys or self._clock() - self._fetched_at > KEYS_FRESH_S:
-            await self._refresh()
+        if key := self._keys.get(kid):
+            if self._clock() - self._fetched_at > KEYS_FRESH_S:
+                self._refresh()
+            return key
+        await self._refreshed()
         if key := self._keys.get(kid):
             return key
         if not self._keys:
@@ -99,22 +108,36 @@ class Keys:
             Unavailable: none is.
         """
         if not self._keys:
-            await self._refresh()
+            await self._refreshed()
         if not self._keys:
             raise Unavailable("The keys that verify access tokens cannot be had at the moment.")
 
-    async def _refresh(self) -> None:
-        async with self._lock:
-            # Until the first success every caller may try (auth may start after us); afterwards tries are rationed.
-            if self._keys and self._clock() - self._tried_at < KEYS_REFETCH_S:
-                return
-            self._tried_at = self._clock()
-            try:
-                found = await self._fetch()
-                self._keys = _keys_by_id(found)
-                self._fetched_at = self._clock()
-            except (KeysNotFetched, jwt.PyJWTError) as exc:
-                log.warning("token_keys_not_fetched", exception=type(exc.__cause__ or exc).__qualname__)
+    async def _refreshed(self) -> None:
+        """Wait for the fetch that is under way, or for one that may begin now; where neither is, return at once."""
+        if fetching := self._refresh():
+            # Shielded, since others wait for the same one: a client that leaves must not end it for them.
+            await asyncio.shield(fetching)
+
+    def _refresh(self) -> asyncio.Task[None] | None:
+        """Return the fetch that is under way, or begin one if the last is long enough ago."""
+        if self._fetching is not None:
+            return self._fetching
+        if self._clock() - self._tried_at < (KEYS_REFETCH_S if self._keys else KEYS_FIRST_S):
+            return None
+        self._tried_at = self._clock()
+        # In a context of its own: it is no part of the request that happened to come first.
+        self._fetching = asyncio.create_task(self._fetch_once(), context=contextvars.Context())
+        return self._fetching
+
+    async def _fetch_once(self) -> None:
+        try:
+            self._keys = _keys_by_id(await self._fetch())
+            self._fetched_at = self._clock()
+        # Of any kind: it would reach everybody who waits, and nobody where it runs beside the requests.
+        except Exception as exc:
+            log.warning("token_keys_not_fetched", exception=type(exc.__cause__ or exc).__qualname__)
+        finally:
+            self._fetching = None
 
 
 def _keys_by_id(jwks: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
@@ -181,7 +204,13 @@ def _caller(claims: Mapping[str, Any], token: str) -> Caller:
         token_id=str(claims["jti"]),
         expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         token=token,
+        methods=_methods(claims.get("amr")),
     )
+
+
+def _methods(amr: object) -> frozenset[str]:
+    """Return the methods of an `amr` claim; no other service needs one, so whatever else stands there is none."""
+    return frozenset(method for method in amr if isinstance(method, str)) if isinstance(amr, list) else frozenset()
 
 
 def _refused() -> Unauthorized:

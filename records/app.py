@@ -25,7 +25,7 @@ from records.deps import Resources, State
 from records.expiry import forget_keys_forever
 from records.pseudonyms import Pseudonyms
 from records.routes import old_names, predictions
-from records.settings import Settings
+from records.settings import RecordsSettings
 
 BODY_BYTES_MAX = 32 * 1024
 """Our longest body has a recommendation of 2000 characters and a file name, each of up to 12 bytes as JSON escapes."""
@@ -33,7 +33,7 @@ BODY_BYTES_MAX = 32 * 1024
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
 
 
-def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
+def create_app(settings: RecordsSettings, lifespan: Lifespan | None = None) -> FastAPI:
     """
     Return the application.
 
@@ -47,6 +47,8 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
         telemetry=NO_TELEMETRY,
         docs_url=None,
         redoc_url=None,
+        # A redirect to the path with or without a slash would repeat the Host header that the client sent.
+        redirect_slashes=False,
     )
     app.state.metrics = HttpMetrics()
     # Added first, so that it stands inside what `install` adds: a refusal has a request id, a log line and a metric.
@@ -58,7 +60,7 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[State]:
+async def _lifespan(app: FastAPI, settings: RecordsSettings) -> AsyncIterator[State]:
     """Run with auth's published keys."""
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting(settings.upstream_ca_file))) as session,
@@ -68,7 +70,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[State]:
 
 
 @asynccontextmanager
-async def running(app: FastAPI, settings: Settings, fetch: Fetch) -> AsyncIterator[State]:
+async def running(app: FastAPI, settings: RecordsSettings, fetch: Fetch) -> AsyncIterator[State]:
     """Build what lives as long as the process, and run what runs beside the requests."""
     keys = Keys(fetch)
     life = timedelta(hours=settings.idempotency_life_h)

@@ -25,7 +25,7 @@ class GatewayOnly(Problem):
 
 
 class PatientNotAllowed(Problem):
-    """A patient, or somebody without a token, named a patient: they predict for themselves."""
+    """Somebody who is no doctor named a patient: only doctors say whom a prediction is about."""
 
     status, slug, title = 403, "patient-not-allowed", "This caller may not say whom a prediction is about"
 

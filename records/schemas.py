@@ -1,8 +1,9 @@
 """What goes in and out over HTTP. Everything that comes in is bounded here, before anything is done with it."""
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -30,7 +31,13 @@ def _printable(value: str) -> str:
     return value
 
 
+def _normalised(value: str) -> str:
+    """Return what identifies somebody as it is compared: a number typed twice is one patient, however it was typed."""
+    return unicodedata.normalize("NFC", value.strip())
+
+
 _PRINTABLE = AfterValidator(_printable)
+_NORMALISED = AfterValidator(_normalised)
 
 
 def _whole_seconds(value: datetime) -> str:
@@ -42,12 +49,15 @@ Filename = Annotated[str, StringConstraints(min_length=1, max_length=255), _PRIN
 Recommendation = Annotated[
     str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
 ]
-PatientNumber = Annotated[str, StringConstraints(min_length=1, max_length=64), _PRINTABLE]
-Site = Annotated[str, StringConstraints(min_length=1, max_length=64), _PRINTABLE]
+# Both make the pseudonym, so both are normalised, where they are stored and where they are searched for.
+PatientNumber = Annotated[str, StringConstraints(min_length=1, max_length=64), _PRINTABLE, _NORMALISED]
+Site = Annotated[str, StringConstraints(min_length=1, max_length=64), _PRINTABLE, _NORMALISED]
 # A DNS label, as a ServedModel's name is one.
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 # Labels are the contract's, so any model may bring its own.
 Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,62}$")]
+CorrectedOutcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z -]{0,63}$")]
+"""A label, never free text; which labels a row takes, `LABELS` says."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ImageHmac = Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]{1,16}:)?[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -102,7 +112,7 @@ class NewPrediction(Body):
 class Correction(Body):
     """What an owner may correct; what is left out, or null, stays."""
 
-    outcome: Outcome | None = None
+    outcome: CorrectedOutcome | None = None
     confidence: Share | None = None
     filename: Filename | None = None
 
@@ -198,6 +208,12 @@ class Summary(BaseModel):
 # What follows are the two replaced applications' own fields; names and rules are theirs (docs/existing-api.md).
 BinaryOutcome = Literal["Positive", "Negative"]
 RiskOutcome = Literal["LOW", "MEDIUM", "HIGH"]
+
+LABELS: Final[Mapping[str, frozenset[str]]] = {
+    "binary": frozenset({*get_args(BinaryOutcome), INDETERMINATE}),
+    "risk": frozenset({*get_args(RiskOutcome), INDETERMINATE}),
+}
+"""The outcomes by task, of our own models and of whoever keeps to their labels."""
 
 
 class OldRecordIn(BaseModel):

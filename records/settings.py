@@ -12,7 +12,7 @@ from healthguard.settings import DatabaseSettings, TokenSettings
 PSEUDONYM_KEY_BYTES = 32
 
 
-class Settings(TokenSettings, DatabaseSettings):
+class RecordsSettings(TokenSettings, DatabaseSettings):
     """Settings of the records service."""
 
     model_config = SettingsConfigDict(env_prefix="RECORDS_")

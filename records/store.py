@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, true, tuple_
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -30,9 +30,18 @@ from records.tables import IdempotencyKey, Patient, Prediction
 ANONYMOUS: Final = UUID(int=0)
 """Stands for anonymous callers where an owner may not be null."""
 
-# The old paths know these answers only; a row that is Indeterminate, or of a third model's labels, is not theirs.
-_OLD_BINARY = and_(col(Prediction.task) == "binary", col(Prediction.outcome).in_(("Positive", "Negative")))
-_OLD_RISK = and_(col(Prediction.task) == "risk", col(Prediction.outcome).in_(("LOW", "MEDIUM", "HIGH")))
+# The old paths know one model each, and what clients posted, which has none; and these answers only. A row of a third
+# model, or one that is Indeterminate, is not theirs.
+_OLD_BINARY = and_(
+    col(Prediction.task) == "binary",
+    col(Prediction.outcome).in_(("Positive", "Negative")),
+    or_(col(Prediction.model) == "cancer", col(Prediction.model).is_(None)),
+)
+_OLD_RISK = and_(
+    col(Prediction.task) == "risk",
+    col(Prediction.outcome).in_(("LOW", "MEDIUM", "HIGH")),
+    col(Prediction.model) == "anemia",
+)
 _NEWEST_FIRST = (col(Prediction.created_at).desc(), col(Prediction.id).desc())
 
 
@@ -172,7 +181,7 @@ async def know_patient(session: AsyncSession, patient: SealedPatient) -> None:
     await session.execute(upsert(_table(Patient)).values(values).on_conflict_do_nothing())
 
 
-async def forget_keys(session: AsyncSession, before: datetime, limit: int = 10_000) -> int:
+async def forget_keys(session: AsyncSession, before: datetime, limit: int) -> int:
     """Remove idempotency keys made before *before*, *limit* at most a call; return how many."""
     old = select(_KEYS.c.owner, _KEYS.c.key).where(_KEYS.c.created_at < before).limit(limit)
     gone = await session.execute(delete(_KEYS).where(tuple_(_KEYS.c.owner, _KEYS.c.key).in_(old)))
@@ -197,7 +206,7 @@ async def get_old_record(session: AsyncSession, caller: Caller, number: int, *, 
     Return one row by its integer id, as the breast-cancer paths know it.
 
     Raises:
-        NotFound: there is none, it is not this caller's to see, or the old paths have no word for its outcome.
+        NotFound: there is none, it is not this caller's to see, or is of another model or outcome than the old paths'.
     """
     return await _one(session, visible_to(caller).where(_OLD_BINARY, col(Prediction.number) == number), lock)
 

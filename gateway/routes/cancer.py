@@ -26,7 +26,10 @@ CancerModel = Annotated[ServedModel, Depends(served("cancer"))]
 )
 async def predict(_caller: Caller, model: CancerModel, image: Image, predictor: ModelPredictor) -> OldPrediction:
     """Predict and answer."""
-    return old_prediction(await predictor.predict(model, image), image)
+    outcome = await predictor.predict(model, image)
+    prediction = old_prediction(outcome, image)
+    predictor.answered(outcome)
+    return prediction
 
 
 @router.post(

@@ -14,11 +14,13 @@ from typing import Any
 
 import httpx
 
-from healthguard.client import Client, Prediction
+from healthguard.client import Client
+from healthguard.results import Prediction
 
 _CALL_S = 15.0
 _POLL_S = 2.0
 _CASES_BYTES_MAX = 1024 * 1024
+_METRICS_S = 30.0
 
 Tell = Callable[[str], None]
 
@@ -47,7 +49,7 @@ def run(url: str, models: Sequence[str], golden: Path, deadline_s: float, tell: 
             for model in models:
                 _predict_and_read_back(client, http, token, model=model, golden=golden, ends_at=ends_at)
                 tell(f"{model}: predicted, stored, read back, removed")
-        _check_metrics(url, models, ends_at)
+        _check_metrics(url, models)
         tell("the predictions are counted in the gateway's metrics")
 
 
@@ -110,9 +112,10 @@ def _case(golden: Path, model: str) -> tuple[Path, str]:
     return folders[-1] / cases[0]["file"], str(cases[0]["label"])
 
 
-def _check_metrics(url: str, models: Sequence[str], ends_at: float) -> None:
+def _check_metrics(url: str, models: Sequence[str]) -> None:
     """Look for the predictions in the metrics of the gateways: each pod counts its own, so ask until one has them."""
     wanted = set(models)
+    ends_at = time.monotonic() + _METRICS_S
     while True:
         # A connection of its own each time, so that the Service may choose another pod.
         text = httpx.get(f"{url}/metrics", timeout=_CALL_S, trust_env=False).text
@@ -127,4 +130,4 @@ def _check_metrics(url: str, models: Sequence[str], ends_at: float) -> None:
 def _counted(metrics: str, model: str) -> bool:
     """Tell whether a prediction of *model* is counted."""
     lines = (line for line in metrics.splitlines() if line.startswith("healthguard_predictions_total{"))
-    return any(f'model="{model}"' in line and float(line.rsplit(" ", 1)[1]) > 0 for line in lines)
+    return any(f'condition="{model}"' in line and float(line.rsplit(" ", 1)[1]) > 0 for line in lines)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthguard.local.keys import write_private
+from healthguard.private_files import write_private
+from healthguard.terminal import command_line
 
 POLL_S = 0.05
 _STATE_BYTES_MAX = 64 * 1024
@@ -38,6 +39,10 @@ class DataDir:
     """An installation's folder."""
 
     path: Path
+
+    def option(self) -> list[str]:
+        """Return the words of a command line that name this folder; none where it is the default one."""
+        return [] if self.path == default().resolve() else ["--data-dir", str(self.path)]
 
     @property
     def secrets(self) -> Path:
@@ -105,7 +110,8 @@ class DataDir:
             except OSError as exc:
                 if exc.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
                     raise
-                raise InUse(f"HealthGuard already runs on {self.path}: stop it with `healthguard down`.") from None
+                stop = command_line("down", *self.option())
+                raise InUse(f"HealthGuard already runs on {self.path}: stop it with `{stop}`.") from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield

@@ -15,10 +15,10 @@ from typing import Any
 
 from healthguard import logins
 from healthguard.client import Client
-from healthguard.local.keys import write_private
 from healthguard.local.process import Command
 from healthguard.local.stack import ROOT, Stack
 from healthguard.logins import Login
+from healthguard.private_files import write_private
 
 EMAIL = "doctor@healthguard.example"
 _CREATE_S_MAX = 30.0
@@ -68,8 +68,7 @@ def create(stack: Stack) -> NewDemo:
         raise NoDemoUser("The demo user could not be made: see the log of auth.")
     email, password = str(made["email"]), str(made["password"])
     with Client(stack.url) as client:
-        token = client.login(email, password).access_token
-    with Client(stack.url, token) as client:
+        client.login(email, password)
         demo = Demo(email, client.create_api_key("healthguard up"))
     write_private(stack.data.demo, json.dumps(asdict(demo)) + "\n")
     return NewDemo(demo, password)
@@ -79,15 +78,18 @@ def _create_user(stack: Stack, email: str) -> dict[str, Any] | None:
     arguments = ("auth", "create-user", "--email", email, "--role", "doctor", "--generate", "--json")
     env = stack.settings(stack.cluster())["auth"]
     command = Command((sys.executable, "-m", "healthguard", *arguments), ROOT, env)
-    done = subprocess.run(  # noqa: S603 - our own command line, no shell
-        command.guarded_argv(),
-        cwd=command.folder,
-        env=command.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_CREATE_S_MAX,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command line, no shell
+            command.guarded_argv(),
+            cwd=command.folder,
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CREATE_S_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NoDemoUser(f"The demo user could not be made within {_CREATE_S_MAX:.0f} s.") from None
     if done.returncode:
         return None
     found = json.loads(done.stdout)
@@ -100,6 +102,6 @@ def log_in(url: str, demo: Demo, *, first_start: bool) -> None:
 
     After a first start whatever was there belongs to an installation that is gone.
     """
-    known = logins.read(logins.path()).get(url)
+    known = logins.find(url)
     if first_start or known is None or known.api_key is not None:
         logins.save(url, Login(demo.email, access_token="", expires_at=0.0, api_key=demo.api_key))

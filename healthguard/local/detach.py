@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ANNOUNCE_S_MAX = 180.0
+from healthguard.terminal import EXIT_FAILED
+
+END_S_MAX = 60.0
+TAIL_LINES = 12
+_TAIL_BYTES_MAX = 16 * 1024
 _ANSWER_BYTES_MAX = 64 * 1024
 
 
@@ -30,7 +34,7 @@ def start(arguments: list[str], log: Path) -> dict[str, Any]:
         log: where its messages go.
 
     Raises:
-        NotStarted: it ended before that.
+        NotStarted: it ended before that, or did not come so far in time.
     """
     reading, writing = os.pipe()
     with log.open("wb") as out:
@@ -46,10 +50,28 @@ def start(arguments: list[str], log: Path) -> dict[str, Any]:
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read(_ANSWER_BYTES_MAX)
     if not answer:
-        status = child.wait(ANNOUNCE_S_MAX)
-        raise NotStarted(log.read_text(errors="replace").strip().splitlines()[-1:][0], status)
+        raise ended(child, log)
     found: dict[str, Any] = json.loads(answer)
     return found
+
+
+def ended(child: "subprocess.Popen[bytes]", log: Path, wait_s: float = END_S_MAX) -> NotStarted:
+    """Return what is to be told of a supervisor that announced nothing; one that does not end is killed."""
+    try:
+        status = child.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        child.kill()  # the kernel ends its services with it
+        child.wait()
+        return NotStarted(f"It neither started nor ended, and was killed. {_last_words(log)}", EXIT_FAILED)
+    return NotStarted(_last_words(log), status)
+
+
+def _last_words(log: Path) -> str:
+    """Return the end of what a supervisor wrote: a reason may have several lines."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES_MAX))
+        lines = file.read(_TAIL_BYTES_MAX).decode(errors="replace").strip().splitlines()
+    return "\n".join(lines[-TAIL_LINES:]) or f"It ended without a word: see the logs in {log.parent}."
 
 
 def announce(descriptor: int, facts: dict[str, Any]) -> None:

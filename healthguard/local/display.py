@@ -11,7 +11,52 @@ from healthguard.local.lifecycle import Phase
 from healthguard.local.logs import serious
 from healthguard.local.supervisor import Report
 
+LINE_CHARS_MAX = 160
+"""Where no terminal says how wide it is."""
+
 _TOLD = frozenset({Phase.READY, Phase.DONE, Phase.BACKOFF, Phase.FAILED, Phase.STOPPED})
+
+
+_IDENTIFIERS = (
+    "model",
+    "version",
+    "upstream",
+    "check",
+    "status",
+    "problem",
+    "code",
+    "reason",
+    "exception",
+    "request_id",
+)
+
+
+def brief(name: str, line: str, width: int) -> str:
+    """
+    Return a line that a service wrote as a person reads it at a glance; all of it stands in the service's log file.
+
+    Args:
+        width: characters that the result may have.
+    """
+    text = f"{name} | {_event(line) or _printable(line)}"
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _event(line: str) -> str | None:
+    """Return level, message and the few identifiers of a JSON log line; none where it is no such line."""
+    try:
+        event = json.loads(line) if line.startswith("{") else None
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or "message" not in event:
+        return None
+    known = [f"{key}={event[key]}" for key in _IDENTIFIERS if event.get(key) is not None]
+    return _printable(" ".join([f"{event.get('level', 'info')}: {event['message']}", *known]))
+
+
+def _printable(text: str) -> str:
+    """Return *text* as one line, without what moves a terminal's cursor or changes its colours."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 class Display(Protocol):
@@ -91,7 +136,7 @@ class PlainLines:
     def line(self, name: str, line: str) -> None:
         """Print the line behind the service's name."""
         if self.verbose or serious(line):
-            self._print(f"{name:<15} | {line}")
+            self._print(brief(name, line, LINE_CHARS_MAX))
 
     def ready(self, facts: dict[str, Any], text: Sequence[str]) -> None:
         """Print the text."""

@@ -2,10 +2,11 @@
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+
+from healthguard.private_files import write_private
 
 KEY_BYTES = 32
 _FILE_BYTES_MAX = 16 * 1024
@@ -61,19 +62,3 @@ def load_or_make(path: Path, *, data_exists: bool) -> Keys:
     if known != asdict(keys):
         write_private(path, json.dumps(asdict(keys), indent=1) + "\n")
     return keys
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write *text* where only we can read it: whole or not at all, and on disk when this returns."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

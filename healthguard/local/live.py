@@ -5,7 +5,9 @@ from typing import Any
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from healthguard.local.display import brief
 from healthguard.local.lifecycle import Phase
 from healthguard.local.logs import serious
 from healthguard.local.supervisor import Report
@@ -35,7 +37,8 @@ class LiveTable:
             phase = report.state.phase
             colour = _COLOURS.get(phase, "default")
             pid = "" if report.pid is None else str(report.pid)
-            table.add_row(name, f"[{colour}]{phase}[/]", pid, str(report.state.restarts or ""))
+            # No markup: printing a line without markup above the table draws the table without it too.
+            table.add_row(name, Text(str(phase), style=colour), pid, str(report.state.restarts or ""))
         self._live.update(table, refresh=True)
 
     def change(self, report: Report) -> None:
@@ -46,13 +49,15 @@ class LiveTable:
     def line(self, name: str, line: str) -> None:
         """Print the line above the table."""
         if self._verbose or serious(line):
-            self._live.console.print(f"{name} | {line}", markup=False, highlight=False)
+            # Cut by us, and never wrapped: the whole line stands in the service's log file.
+            text = brief(name, line, self._live.console.width)
+            self._live.console.print(Text(text), highlight=False, soft_wrap=True)
 
     def ready(self, facts: dict[str, Any], text: Sequence[str]) -> None:
         """Print the text above the table."""
         for line in text:
             # Soft-wrapped: a line to paste must stay one line.
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(Text(line), highlight=False, soft_wrap=True)
         self._show()
 
     def close(self) -> None:

@@ -16,13 +16,12 @@ import importlib.util
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -43,7 +42,6 @@ Source: systemd, "Users, Groups, UIDs and GIDs": 60706 to 61183 is unused by dis
 """
 
 _HERE = "/proc/self/cwd"
-_STARTED_S_MAX = 30.0
 _STOPPED_S_MAX = 10.0
 _INITDB_S_MAX = 60.0
 _SQL_S_MAX = 30.0
@@ -159,7 +157,7 @@ class Cluster:
         It is made beside its place and then renamed, so an interrupted start leaves no half of a cluster.
 
         Raises:
-            PostgresError: initdb failed, or the folder belongs to another major version.
+            PostgresError: initdb failed or did not end, or the folder belongs to another major version.
         """
         version = self.folder / "PG_VERSION"
         if version.exists():
@@ -200,15 +198,19 @@ class Cluster:
                 folder=fresh,
                 uid=maker if self.uid else None,
             )
-            made = subprocess.run(  # noqa: S603 - our own command line, no shell
-                command.guarded_argv(),
-                cwd=command.folder,
-                env=command.environment(),
-                pass_fds=[password.fileno()],
-                capture_output=True,
-                timeout=_INITDB_S_MAX,
-                check=False,
-            )
+            try:
+                made = subprocess.run(  # noqa: S603 - our own command line, no shell
+                    command.guarded_argv(),
+                    cwd=command.folder,
+                    env=command.environment(),
+                    pass_fds=[password.fileno()],
+                    capture_output=True,
+                    timeout=_INITDB_S_MAX,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise PostgresError(f"initdb did not end within {_INITDB_S_MAX:.0f} s.") from None
         if made.returncode:
             shutil.rmtree(fresh, ignore_errors=True)
             raise PostgresError(f"initdb failed: {made.stderr.decode(errors='replace').strip()[-500:]}")
@@ -294,16 +296,19 @@ class Cluster:
         Run *sql* in *database* as the superuser and return what it prints.
 
         Raises:
-            PostgresError: the server refused it.
+            PostgresError: the server refused it, or gave no answer in time.
         """
-        done = subprocess.run(  # noqa: S603 - our own command line, no shell
-            [self.installation.program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database],
-            input=sql.encode(),
-            env={"PGHOST": str(self.socket_folder()), "PGUSER": SUPERUSER, "PGPASSWORD": self.password},
-            capture_output=True,
-            timeout=_SQL_S_MAX,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - our own command line, no shell
+                [self.installation.program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database],
+                input=sql.encode(),
+                env={"PGHOST": str(self.socket_folder()), "PGUSER": SUPERUSER, "PGPASSWORD": self.password},
+                capture_output=True,
+                timeout=_SQL_S_MAX,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PostgresError(f"PostgreSQL gave no answer within {_SQL_S_MAX:.0f} s.") from None
         if done.returncode:
             raise PostgresError(f"PostgreSQL refused the set-up: {done.stderr.decode(errors='replace').strip()[-300:]}")
         return done.stdout.decode().strip()
@@ -376,88 +381,3 @@ def _private(folder: Path) -> None:
     found = folder.lstat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o170077 != 0o040000:
         raise PostgresError(f"{folder} is not a private folder of ours: remove it, or set XDG_RUNTIME_DIR.")
-
-
-@dataclass
-class Server:
-    """A running PostgreSQL with one database per service, for tests."""
-
-    cluster: Cluster
-    passwords: Mapping[str, str] = field(repr=False)
-    process: subprocess.Popen[bytes] | None = None
-
-    def dsn(self, database: str) -> str:
-        """Return the address of *database*, for its own role."""
-        return self.cluster.dsn(database, self.passwords[database])
-
-    def start(self) -> None:
-        """
-        Start the server, and wait until it takes connections.
-
-        Raises:
-            PostgresError: it ended, or took too long; its last words are in `postgres.log` beside the folder.
-        """
-        self.cluster.clear_leftovers()
-        command = self.cluster.command()
-        log = self.cluster.folder.parent / "postgres.log"
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-                command.guarded_argv(),
-                cwd=command.folder,
-                env=command.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _STARTED_S_MAX
-        while not self.cluster.ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise PostgresError(f"PostgreSQL did not start: see {log}.")
-            time.sleep(_POLL_S)
-
-    def kill(self) -> None:
-        """Kill the server as a crash would: its children end by themselves."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(_STOPPED_S_MAX)
-            self.process = None
-
-    def stop(self) -> None:
-        """Stop the server in order; nothing of it is left."""
-        if self.process is not None:
-            self.process.send_signal(self.cluster.command().stop_signal)
-            try:
-                self.process.wait(_STOPPED_S_MAX)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self.process = None
-        self.cluster.clear_leftovers()
-        self.cluster.remove_link()
-
-
-@contextlib.contextmanager
-def start(
-    data_dir: Path, *, databases: tuple[str, ...] = ("auth", "records"), settings: Mapping[str, str] | None = None
-) -> Iterator[Server]:
-    """
-    Run a PostgreSQL below *data_dir* for as long as the context lasts; for tests.
-
-    Args:
-        data_dir: an existing folder.
-        databases: each gets a role of its own.
-        settings: server settings beside ours.
-
-    Raises:
-        PostgresError: it cannot be made ready.
-    """
-    password = secrets.token_urlsafe(24)
-    cluster = Cluster(data_dir / "postgres", password, settings=settings or {})
-    cluster.initialise()
-    server = Server(cluster, {name: secrets.token_urlsafe(24) for name in databases})
-    try:
-        server.start()
-        cluster.ensure_databases(server.passwords)
-        yield server
-    finally:
-        server.stop()

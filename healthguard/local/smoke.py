@@ -1,17 +1,19 @@
 """`make smoke`: the whole product in a temporary folder, used over HTTP as a client would."""
 
 import asyncio
+import signal
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from healthguard.client import Client, Prediction
+from healthguard.client import Client
 from healthguard.local import demo, ports, up
 from healthguard.local.datadir import DataDir
 from healthguard.local.stack import Served, Stack
 from healthguard.local.supervisor import Supervisor
+from healthguard.results import Prediction
 from models import artifact
 from models.artifact import GoldenCase
 
@@ -32,15 +34,23 @@ def run(models_folder: Path, tell: Tell) -> dict[str, Any]:
     Raises:
         NotRight: an answer was not what it must be.
         ServiceFailed, NotReady, NoDemoUser, ClientError, NoModels: it did not come so far.
+        CancelledError: SIGTERM asked it to stop, and all is stopped.
     """
     started_at = time.monotonic()
+    report = asyncio.run(_run(models_folder, tell))
+    return report | {"seconds": round(time.monotonic() - started_at, 1)}
+
+
+async def _run(models_folder: Path, tell: Tell) -> dict[str, Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker: a coroutine that runs has a task
+    # As Ctrl-C does: what runs is stopped in order, and the folder is removed on the way out.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="healthguard-smoke-") as folder:
         data = DataDir(Path(folder))
         data.make()
         with data.locked():
-            running = up.prepare(data, ports.free_ports(), models_folder)
-            report = asyncio.run(_use(running, tell))
-    return report | {"seconds": round(time.monotonic() - started_at, 1)}
+            return await _use(up.prepare(data, ports.free_ports(), models_folder), tell)
 
 
 async def _use(running: Stack, tell: Tell) -> dict[str, Any]:
@@ -56,6 +66,7 @@ async def _use(running: Stack, tell: Tell) -> dict[str, Any]:
     finally:
         supervisor.stop()
         await asyncio.wait([keeping])
+        running.cluster().remove_link()
     tell("smoke: stopped")
     return {"ready_s": ready_s, "predictions": count}
 
@@ -64,8 +75,7 @@ def _check(running: Stack, tell: Tell) -> int:
     """Predict every golden case, and find all of it again; return how many there were."""
     new = demo.create(running)
     with Client(running.url) as client:
-        token = client.login(new.demo.email, new.password).access_token
-    with Client(running.url, token) as client:
+        client.login(new.demo.email, new.password)
         stored = [found for model in running.served for found in _predict_all(client, model, tell)]
         check_history(stored, list(client.predictions()))
         statistics = client.statistics()

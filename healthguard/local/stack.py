@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,15 @@ from pathlib import Path
 import models
 from healthguard.local import probe, schema
 from healthguard.local.datadir import DataDir
-from healthguard.local.keys import Keys, write_private
+from healthguard.local.keys import Keys
 from healthguard.local.lifecycle import Plan
 from healthguard.local.ports import HOST, Ports
 from healthguard.local.postgres import Cluster
 from healthguard.local.process import Command
 from healthguard.local.supervisor import Service
+from healthguard.private_files import write_private
 from models import artifact
+from models.artifact import Version
 
 ROOT = Path(models.__file__).parents[1]
 """The folder that holds the packages: children start there, so that they import the same code as we do."""
@@ -29,12 +31,13 @@ class NoModels(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model as its manifest says it is to be served; its folder has the digest that the manifest names."""
+    """A model as its manifest says it is to be served."""
 
     name: str
     stable: int
-    versions: tuple[int, ...]
+    versions: tuple[Version, ...]
     base_path: Path
+    """Holds a folder a version, called by its number: so the model server looks for them."""
 
 
 def verified(models_folder: Path) -> list[Served]:
@@ -45,24 +48,43 @@ def verified(models_folder: Path) -> list[Served]:
         NoModels: there is none, or a folder is not what its manifest says.
     """
     try:
-        found = [_verified(models_folder, path) for path in artifact.manifests(models_folder)]
+        found = [_declared(models_folder, path) for path in artifact.manifests(models_folder)]
     except artifact.ArtifactError as exc:
         raise NoModels(f"A model is not what its manifest says, so nothing is served: {exc}.") from exc
     if not found:
         raise NoModels(f"There is no model under {models_folder}.")
+    verify(found)
     return found
 
 
-def _verified(models_folder: Path, path: Path) -> Served:
+def _declared(models_folder: Path, path: Path) -> Served:
     manifest = artifact.read_manifest(path)
-    folders = [artifact.folder(models_folder, version) for version in manifest.versions]
-    for folder, version in zip(folders, manifest.versions, strict=True):
-        try:
-            artifact.verify(folder, version)
-        except artifact.ArtifactError as exc:
-            raise artifact.TamperedError(f"{manifest.model}: {exc}") from exc
-    numbers = tuple(version.number for version in manifest.versions)
-    return Served(manifest.model, manifest.stable, numbers, folders[0].parent)
+    base_path = artifact.folder(models_folder, manifest.version(manifest.stable)).parent
+    for version in manifest.versions:
+        if artifact.folder(models_folder, version) != base_path / str(version.number):
+            raise artifact.ManifestError(f"{manifest.model}: version {version.number} is not in a folder of its number")
+    return Served(manifest.model, manifest.stable, manifest.versions, base_path)
+
+
+def verify(served: Sequence[Served]) -> None:
+    """
+    Check every byte of the models against the digests that their manifests named when we started.
+
+    Done before each start of the model server, which itself knows no digests. What changes between this and its
+    reading, a moment later, is not seen.
+
+    Raises:
+        NoModels: a folder is not what its manifest says, or cannot be read.
+    """
+    for model in served:
+        for version in model.versions:
+            try:
+                artifact.verify(model.base_path / str(version.number), version)
+            except (artifact.ArtifactError, OSError) as exc:
+                why = exc.strerror if isinstance(exc, OSError) else exc
+                raise NoModels(
+                    f"A model is not what its manifest says, so nothing is served: {model.name}: {why}."
+                ) from exc
 
 
 def model_config(served: list[Served]) -> str:
@@ -71,7 +93,7 @@ def model_config(served: list[Served]) -> str:
 
 
 def _model_config(model: Served) -> str:
-    versions = " ".join(f"versions: {number}" for number in model.versions)
+    versions = " ".join(f"versions: {version.number}" for version in model.versions)
     return (
         f"  config {{ name: {json.dumps(model.name)} base_path: {json.dumps(str(model.base_path), ensure_ascii=False)}"
         f' model_platform: "tensorflow" model_version_policy {{ specific {{ {versions} }} }} }}\n'
@@ -122,6 +144,7 @@ class Stack:
                 Plan("modelserver"),
                 self._python("serving.modelserver", *self._modelserver_flags()),
                 partial(probe.tcp_ready, ports.modelserver),
+                prepare=partial(verify, self.served),
             ),
             self._http("auth", env["auth"], ports.auth, needs={"postgres", "auth-migrate"}),
             self._http("records", env["records"], ports.records, needs={"postgres", "records-migrate"}, uses={"auth"}),

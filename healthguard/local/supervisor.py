@@ -35,7 +35,7 @@ class Service:
     needed: Callable[[], bool] | None = None
     """Asked in a thread before a task is started: one that is not needed counts as done."""
     prepare: Callable[[], None] | None = None
-    """Called in a thread before each start."""
+    """Called in a thread before each start; where it raises, the service is not started, and tried again later."""
     settle: Callable[[], None] | None = None
     """Called in a thread after the first good answer of all, before others see the service as ready."""
 
@@ -99,6 +99,7 @@ class Supervisor:
         self._on_change = on_change
         self._on_line = on_line
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[_Spawned | _Answered | _Ended | None] = asyncio.Queue()
         self._stopping = False
@@ -113,6 +114,10 @@ class Supervisor:
         """Return the process id of a service; none where nothing runs."""
         process = self._processes.get(name)
         return process.pid if process else None
+
+    def reason(self, name: str) -> str | None:
+        """Return why a service could not be started; none where it is ready, or was not kept from starting."""
+        return self._reasons.get(name)
 
     def stop(self) -> None:
         """Stop everything, in order; asked a second time, kill everything."""
@@ -178,6 +183,7 @@ class Supervisor:
                 if self._states[name].phase is Phase.STOPPING:  # asked before there was a process to ask
                     self._signal(name, self._services[name].command().stop_signal)
             case _Answered(name):
+                self._reasons.pop(name, None)
                 self._change(name, lifecycle.became_ready(self._states[name], now))
             case _Ended(name, status):
                 plan = self._services[name].plan
@@ -223,7 +229,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 killpg(process.pid, signal.SIGKILL)  # what it may have left in its group
         except (OSError, RuntimeError) as exc:
-            self._line(name, f"ERROR {exc}")
+            self._note(name, exc)
         finally:
             self._processes.pop(name, None)
             self._events.put_nowait(_Ended(name, status))
@@ -253,7 +259,7 @@ class Supervisor:
             try:
                 await asyncio.to_thread(service.settle)
             except (OSError, RuntimeError) as exc:
-                self._line(service.plan.name, f"ERROR {exc}")
+                self._note(service.plan.name, exc)
                 self._signal(service.plan.name, signal.SIGKILL)
                 return
         self._events.put_nowait(_Answered(service.plan.name))
@@ -270,9 +276,16 @@ class Supervisor:
         if rest:
             self._line(name, rest.decode(errors="replace"))
 
+    def _note(self, name: str, why: Exception) -> None:
+        """Keep why a service cannot start, for whoever asks how it stands, and log it."""
+        self._reasons[name] = str(why)
+        self._line(name, f"ERROR {why}")
+
     def _line(self, name: str, line: str) -> None:
+        """Hand on one line; never fails, since who does not read makes the service block on its full pipe."""
         self._logs[name].write(line)
-        self._on_line(name, line)
+        with contextlib.suppress(OSError):  # the terminal is gone, or the disk is full that our output goes to
+            self._on_line(name, line)
 
     def _spawn_task(self, life: Awaitable[None]) -> None:
         task = asyncio.ensure_future(life)

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import shlex
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from healthguard.local.lifecycle import UP
 from healthguard.local.ports import Ports
 from healthguard.local.stack import Stack
 from healthguard.local.supervisor import Report, ServiceFailed, Supervisor
+from healthguard.terminal import command_line, short
 from models import artifact
 
 ALL_READY_S_MAX = 120.0
@@ -52,7 +51,8 @@ class Progress:
     stack: Stack
     display: Display
     supervisor: Supervisor | None = None
-    ready: bool = False
+    welcomed: bool = False
+    """Whether everything answered once and the demo user is there."""
 
     def change(self, report: Report) -> None:
         """Take a change of one service."""
@@ -62,15 +62,22 @@ class Progress:
     def write(self) -> None:
         """Write the state file, for `status` and for tests."""
         if self.supervisor is not None:
-            self.stack.data.write_state(snapshot(self.stack, self.supervisor, ready=self.ready))
+            with suppress(OSError):  # a full disk is no reason to end what still works
+                self.stack.data.write_state(snapshot(self.stack, self.supervisor, welcomed=self.welcomed))
 
 
-def snapshot(running: Stack, supervisor: Supervisor, *, ready: bool) -> dict[str, Any]:
+def snapshot(running: Stack, supervisor: Supervisor, *, welcomed: bool) -> dict[str, Any]:
     """Return how an installation stands, for machines."""
     services = {
-        name: {"phase": state.phase, "pid": supervisor.pid(name), "restarts": state.restarts}
+        name: {
+            "phase": state.phase,
+            "pid": supervisor.pid(name),
+            "restarts": state.restarts,
+            "reason": supervisor.reason(name),
+        }
         for name, state in supervisor.states.items()
     }
+    ready = welcomed and all(state.phase in UP for state in supervisor.states.values())
     return {"pid": os.getpid(), "url": running.url, "ready": ready, "services": services}
 
 
@@ -94,7 +101,7 @@ async def run(running: Stack, display: Display, tell: Callable[[dict[str, Any]],
     keeping = asyncio.create_task(supervisor.run())
     try:
         if await until_ready(running, supervisor, keeping):
-            progress.ready = True
+            progress.welcomed = True
             facts = await asyncio.to_thread(_welcome, running, time.monotonic() - started_at)
             progress.write()
             tell(facts)
@@ -142,6 +149,7 @@ def facts_of(running: Stack, who: Demo, new: NewDemo | None, seconds: float) -> 
         "data_dir": str(running.data.path),
         "email": who.email,
         "try": example_line(running),
+        "another_user": another_user_line(running),
     }
     return facts | ({"password": new.password} if new is not None else {})
 
@@ -154,6 +162,8 @@ def greeting(facts: dict[str, Any]) -> list[str]:
             f"Demo user {facts['email']} (doctor), password {facts['password']}",
             "The password is shown this once. The `healthguard` command is logged in on this machine already.",
         ]
+    else:
+        lines.append(f"Demo user {facts['email']} (doctor). Another user: {facts['another_user']}")
     return [*lines, "Try, in a second terminal:", "", f"  {facts['try']}", "", "Ctrl-C stops everything."]
 
 
@@ -161,25 +171,14 @@ def example_line(running: Stack) -> str:
     """Return a command line to paste, for a golden case of the first model."""
     model = running.served[0]
     case = artifact.golden(model.base_path / str(model.stable)).cases[0]
-    words = [*command_words(), "predict", _short(case.path), "--model", model.name]
-    if running.ports.gateway != Ports().gateway:
-        words += ["--url", running.url]
-    return shlex.join(words)
+    elsewhere = [] if running.ports.gateway == Ports().gateway else ["--url", running.url]
+    return command_line("predict", short(case.path), "--model", model.name, *elsewhere)
 
 
-def command_words() -> list[str]:
-    """Return how a second terminal in this folder calls this very `healthguard`."""
-    script = Path(sys.executable).parent / "healthguard"
-    found = shutil.which("healthguard")
-    if found is not None and Path(found).resolve() == script.resolve():
-        return ["healthguard"]
-    return [_short(script)] if script.exists() else [sys.executable, "-m", "healthguard"]
-
-
-def _short(path: Path) -> str:
-    """Return *path* from the working folder where it lies below it: second terminals open in the same place."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+def another_user_line(running: Stack) -> str:
+    """Return a command line that adds a doctor with a password made for them: a lost password cannot be set anew."""
+    create = ("auth", "create-user", "--email", "you@example.org", "--role", "doctor", "--generate")
+    return command_line("exec", *running.data.option(), *create)
 
 
 def sentence(exc: BaseException) -> str:

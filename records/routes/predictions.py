@@ -27,6 +27,7 @@ from records.problems import GatewayOnly, IdempotencyMismatch, InvalidCursor, No
 from records.rows import model_row
 from records.schemas import (
     INDETERMINATE,
+    LABELS,
     Correction,
     Filters,
     NewPrediction,
@@ -74,7 +75,7 @@ async def _pseudonym(
     """
     if new.patient is None:
         return None
-    if caller is None or caller.role is Role.PATIENT:
+    if caller is None or caller.role is not Role.DOCTOR:
         raise PatientNotAllowed
     patient = needs.pseudonyms.seal(new.site or "", new.patient)
     await store.know_patient(session, patient)
@@ -142,8 +143,24 @@ async def read_record(record_id: UUID, caller: Caller, session: ReadSession) -> 
 async def correct_record(record_id: UUID, correction: Correction, caller: Caller, session: Session) -> Prediction:
     """Correct outcome, confidence or filename; a row whose finding was changed is `source: client` from then on."""
     row = await store.get_record(session, caller, record_id, lock=True)
+    _check_outcome(row, correction)
     _check_has_confidence(row, correction)
     return await store.correct_record(session, caller, row, correction)
+
+
+def _check_outcome(row: Prediction, correction: Correction) -> None:
+    """
+    Refuse an outcome that is no label of the row's task.
+
+    A row whose own outcome is none of them is of a model with other labels. Its contract is not known here, so any
+    label may be put there.
+
+    Raises:
+        ValidationFailed: the correction names such an outcome.
+    """
+    known = LABELS[row.task]
+    if correction.outcome is not None and row.outcome in known and correction.outcome not in known:
+        raise ValidationFailed(errors=[{"location": "body.outcome", "code": "literal_error"}])
 
 
 def _check_has_confidence(row: Prediction, correction: Correction) -> None:

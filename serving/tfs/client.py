@@ -108,6 +108,11 @@ class Client:
     ) -> None:
         await self.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands at the moment; it is made when first needed."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
     async def close(self) -> None:
         """Close the channel if it is ours."""
         if self._own:

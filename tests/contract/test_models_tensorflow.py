@@ -7,19 +7,13 @@ The committed SavedModels and the making of models, where TensorFlow is: in the 
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-train" / "bin" / "python"
+from tests.training import PYTHON, ROOT, needs_training
 
-pytestmark = [
-    pytest.mark.tensorflow,
-    pytest.mark.skipif(not PYTHON.exists(), reason="the training environment is not there: run `make test-deps`"),
-    pytest.mark.timeout(600),
-]
+pytestmark = needs_training
 
 AGREE = """
 import json, sys

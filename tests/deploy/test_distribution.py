@@ -1,5 +1,6 @@
 """The distribution: what it is made of, how it is pinned, and what it must not collide with."""
 
+import ast
 import importlib.metadata
 import re
 import tomllib
@@ -22,6 +23,8 @@ MAIN_PATH = {
     "argon2-cffi": "auth/passwords.py",
     "prometheus-client": "healthguard/metrics.py",
     "opentelemetry-sdk": "healthguard/telemetry.py",
+    "kopf": "serving/operator/handlers.py",
+    "pytest": "tests/",
 }
 MODULES = {
     "tensorflow-serving-api": "tensorflow_serving",
@@ -35,15 +38,36 @@ MODULES = {
 
 @pytest.mark.parametrize(("package", "place"), MAIN_PATH.items(), ids=list(MAIN_PATH))
 def test_main_path_is_carried_by_the_package(package: str, place: str) -> None:
-    """Each package asked for is a dependency and is used where its role is."""
+    """Each package asked for is a dependency, and is imported where its role is."""
     path = ROOT / place
     files = [path] if path.is_file() else [file for file in path.rglob("*.py") if "migrations" not in file.parts]
-    module = re.escape(MODULES.get(package, package))
-    used = [file for file in files if re.search(rf"\b{module}\b", file.read_text())]
+    module = MODULES.get(package, package)
     extras = PROJECT["project"]["optional-dependencies"].values()
     wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
-    assert used, f"nothing under {place} uses {package}"
+    assert any(module in _imported(file) for file in files), f"nothing under {place} imports {module}"
     assert package in {re.split(r"[\[<>=; ]", name)[0] for name in wanted}
+
+
+def _imported(file: Path) -> set[str]:
+    """Return every module that a file imports, with the packages above it; words in comments and texts are none."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        match node:
+            case ast.Import(names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                found |= {f"{module}.{alias.name}" for alias in names}
+    return {".".join(parts[:end]) for name in found if (parts := name.split(".")) for end in range(1, len(parts) + 1)}
+
+
+def test_imported_is_what_is_imported(tmp_path: Path) -> None:
+    """A word in a comment, a text or a relative import does not count; a part of a package counts for the package."""
+    file = tmp_path / "a.py"
+    file.write_text(
+        "# import kopf\n'import jwt'\nfrom .grpc import x\nfrom opentelemetry.sdk import trace\nimport a.b\n"
+    )
+    names = {"opentelemetry", "opentelemetry.sdk", "opentelemetry.sdk.trace", "a", "a.b"}
+    assert _imported(file) == names
 
 
 def test_no_installed_distribution_provides_our_module_names() -> None:

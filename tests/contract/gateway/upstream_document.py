@@ -18,7 +18,7 @@ from gateway.routes.anemia import RESULTS
 from gateway.routes.auth import PASSED as AUTH_PASSED
 from gateway.routes.records import PASSED as RECORDS_PASSED
 from records.app import create_app as records_app
-from records.settings import Settings as RecordsSettings
+from records.settings import RecordsSettings
 
 Document = dict[str, Any]
 

@@ -73,16 +73,17 @@ async def test_list_is_newest_first_with_its_total(client: httpx.AsyncClient, me
 
 
 async def test_list_has_the_binary_findings_only(client: httpx.AsyncClient, me: dict[str, str]) -> None:
-    """A risk, or an image that the model did not know, has no word here: neither listed, counted nor found."""
+    """A risk, an unknown image, or another model's finding has no word here: neither listed, counted nor found."""
     finding = await save(client, me)
     risk = await save(client, me, **risk_answer())
     unknown = await save(client, me, outcome="Indeterminate", confidence=None)
+    third = await save(client, me, model="pneumonia")
 
     listed = await client.get("/predictions", headers=me)
 
     assert [record["id"] for record in listed.json()] == [finding["number"]]
     assert listed.headers["x-total-count"] == "1"
-    for absent in (risk, unknown):
+    for absent in (risk, unknown, third):
         assert problem(await client.get(f"/predictions/{absent['number']}", headers=me)) == (404, "not-found")
 
 
@@ -145,6 +146,7 @@ async def test_summary_is_the_old_one(
         await save(client, me, outcome=outcome)
     await save(client, me, **risk_answer())
     await save(client, me, outcome="Indeterminate", confidence=None)
+    await save(client, me, model="pneumonia")
 
     summary = (await client.get("/predictions/stats/summary", headers=me)).json()
 
@@ -161,6 +163,7 @@ async def test_results_are_the_anemia_history(client: httpx.AsyncClient, me: dic
     await save(client, me, **risk_answer(outcome="LOW"))
     newest = await save(client, me, **risk_answer(outcome="HIGH", recommendation="See a doctor."))
     await save(client, me)
+    await save(client, me, **risk_answer(model="stroke"))
 
     results = (await client.get("/results", headers=me)).json()
 

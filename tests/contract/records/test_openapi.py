@@ -8,14 +8,14 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from records.app import create_app
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.integration.records.service import records_settings
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Return the document; no database is needed for it."""
-    settings: Settings = records_settings("postgresql://records@nowhere/records")
+    settings: RecordsSettings = records_settings("postgresql://records@nowhere/records")
     app: FastAPI = create_app(settings.model_copy(update={"gateway_secret": SecretStr("not-in-the-document" * 2)}))
     found: dict[str, Any] = app.openapi()
     return found

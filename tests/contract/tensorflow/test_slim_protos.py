@@ -9,12 +9,9 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.training import PYTHON, ROOT, needs_training
 
-pytestmark = pytest.mark.tensorflow
-
-ROOT = Path(__file__).parents[3]
-TRAINING = ROOT / ".venv-train" / "bin" / "python"
+pytestmark = needs_training
 
 # Says the fields of the messages and enums of the files named on standard input, from whichever set this Python sees.
 DESCRIBE = """
@@ -79,8 +76,7 @@ def describe(python: Path) -> dict[str, dict[str, object]]:
 
 def test_slim_protos_agree_with_tensorflow() -> None:
     """Every field and value of ours is TensorFlow's; that the two sets really are two is checked as well."""
-    assert TRAINING.exists(), "no training environment: make models makes it"
-    ours, official = describe(ROOT / ".venv" / "bin" / "python"), describe(TRAINING)
+    ours, official = describe(ROOT / ".venv" / "bin" / "python"), describe(PYTHON)
     assert ours.pop("") != official.pop("")
     for name, fields in ours.items():
         for field, said in fields.items():
@@ -89,13 +85,12 @@ def test_slim_protos_agree_with_tensorflow() -> None:
 
 def test_slim_protos_leave_tensorflow_usable() -> None:
     """Where TensorFlow is installed, the messages come from it, and importing it afterwards works."""
-    assert TRAINING.exists(), "no training environment: make models makes it"
     program = (
         "import sys; from serving.tfs.protos import TensorProto; assert 'tensorflow' not in sys.modules; "
         "import tensorflow as tf; from serving.tfs.tensors import from_array; import numpy as np; "
         "assert tf.make_ndarray(from_array(np.eye(3, dtype='f4'))).tolist() == np.eye(3).tolist(); print('usable')"
     )
     done = subprocess.run(
-        [str(TRAINING), "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+        [str(PYTHON), "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "usable"), done.stderr

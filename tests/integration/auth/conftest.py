@@ -1,7 +1,6 @@
 """The auth service over a real database: in a transaction that is rolled back, or over an engine of its own."""
 
 import base64
-import contextlib
 import os
 from collections.abc import AsyncIterator
 
@@ -10,8 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker
 
-from auth.app import create_app, make_state
-from auth.deps import State
+from auth.app import create_app, running
 from auth.passwords import HashingPool, Passwords
 from auth.settings import AuthSettings
 from healthguard.database import Database, open_database
@@ -49,23 +47,17 @@ def rolled_back(auth_connection: AsyncConnection) -> Database:
 @pytest.fixture
 async def client(settings: AuthSettings, rolled_back: Database) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the service; it takes one request at a time, and leaves nothing behind."""
-
-    @contextlib.asynccontextmanager
-    async def state(settings: AuthSettings) -> AsyncIterator[State]:
-        yield make_state(settings, rolled_back, cheap_passwords())
-
-    async with client_of(create_app(settings, state)) as found:
+    passwords = cheap_passwords()
+    async with client_of(create_app(settings, lambda app: running(app, settings, rolled_back, passwords))) as found:
         yield found
 
 
 @pytest.fixture
 async def parallel_client(settings: AuthSettings) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the service over its own pool; it takes requests at once, and what it commits stays."""
-
-    @contextlib.asynccontextmanager
-    async def state(settings: AuthSettings) -> AsyncIterator[State]:
-        async with open_database(settings, "auth") as database:
-            yield make_state(settings, database, cheap_passwords())
-
-    async with client_of(create_app(settings, state)) as found:
+    passwords = cheap_passwords()
+    async with (
+        open_database(settings, "auth") as database,
+        client_of(create_app(settings, lambda app: running(app, settings, database, passwords))) as found,
+    ):
         yield found

@@ -7,7 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth import api_keys, store
-from tests.integration.auth.people import authorization, register
+from healthguard.tokens import Role
+from tests.integration.auth.people import authorization, register, set_role
 
 
 async def make_key(client: httpx.AsyncClient, headers: dict[str, str], **fields: object) -> dict[str, str]:
@@ -67,6 +68,29 @@ async def test_key_revoked_or_expired_or_disabled_is_refused(
     assert (await trade(client, expired["key"])).status_code == 401
     await auth_connection.execute(text("UPDATE users SET disabled_at = now()"))
     assert (await trade(client, disabled["key"])).status_code == 401
+
+
+async def test_key_manages_neither_keys_nor_people(client: httpx.AsyncClient, auth_connection: AsyncConnection) -> None:
+    """Whoever finds an admin's key makes no other key that outlives it, and no other admin; a log-in may."""
+    admin = await register(client)
+    await set_role(auth_connection, admin, Role.ADMIN)
+    headers = await authorization(client, admin)
+    key = await make_key(client, headers)
+    by_key = {"Authorization": f"Bearer {(await trade(client, key['key'])).json()['access_token']}"}
+
+    async def statuses(headers: dict[str, str]) -> list[int]:
+        answers = [
+            await client.get("/v1/auth/me", headers=headers),
+            await client.get("/v1/auth/keys", headers=headers),
+            await client.post("/v1/auth/keys", json={"name": "another"}, headers=headers),
+            await client.get("/v1/auth/users", headers=headers),
+            await client.patch(f"/v1/auth/users/{2**62}", json={"role": "admin"}, headers=headers),
+            await client.delete(f"/v1/auth/keys/{key['id']}", headers=headers),
+        ]
+        return [answer.status_code for answer in answers]
+
+    assert await statuses(by_key) == [200, 403, 403, 403, 403, 403]
+    assert await statuses(headers) == [200, 200, 201, 200, 404, 204]
 
 
 async def test_key_of_another_cannot_be_revoked(client: httpx.AsyncClient) -> None:

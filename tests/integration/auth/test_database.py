@@ -1,5 +1,6 @@
 """What happens when the database fails or is away; and the schema."""
 
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCE
 CREATE CONSTRAINT TRIGGER refuse_at_commit AFTER INSERT ON api_keys DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NEW.name = 'fails at commit') EXECUTE FUNCTION refuse();
 """
+
+
+def away(folder: Path) -> AuthSettings:
+    """Return settings that name a socket in *folder*, where no database listens."""
+    return AuthSettings(
+        dsn=f"postgresql+asyncpg://auth@/auth?host={folder}",
+        key_encryption_key="A" * 43 + "=",
+        password_profile="owasp-minimum",
+    )
 
 
 @pytest.fixture
@@ -50,14 +60,18 @@ async def test_commit_that_fails_is_a_5xx(parallel_client: httpx.AsyncClient, co
     assert [key["name"] for key in listed] == ["does not"]
 
 
+async def test_application_leaves_the_logging_of_its_process_alone(tmp_path: Path) -> None:
+    """`python -m auth` sets it up before anything else, so that what fails early is a line of JSON, too."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+
+    async with client_of(create_app(away(tmp_path))):
+        assert (root.handlers, root.level) == before
+
+
 async def test_database_away_is_a_quick_503_and_the_service_stands(tmp_path: Path) -> None:
     """Without a database the service starts, says that it is not ready, and answers 503 with Retry-After."""
-    settings = AuthSettings(
-        dsn=f"postgresql+asyncpg://auth@/auth?host={tmp_path}",
-        key_encryption_key="A" * 43 + "=",
-        password_profile="owasp-minimum",
-    )
-    async with client_of(create_app(settings)) as client:
+    async with client_of(create_app(away(tmp_path))) as client:
         login = await client.post("/v1/auth/login", json=factories.credentials())
         jwks = await client.get("/.well-known/jwks.json")
         ready = await client.get("/health/ready")

@@ -1,12 +1,32 @@
 """No e-mail address, password or token leaves auth by its logs or metrics."""
 
+import logging
+from collections.abc import Iterator
+
 import httpx
 import pytest
+import structlog
 
+from auth.refresh import RefreshToken
+from healthguard.logging import configure_logging
 from tests import factories
 from tests.integration.auth.people import authorization, register
 
 
+@pytest.fixture
+def logs_as_in_production() -> Iterator[None]:
+    """Log as `python -m auth` does, for this test alone: loggers that were used must not keep its configuration."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    configure_logging("auth")
+    structlog.configure(**(structlog.get_config() | {"cache_logger_on_first_use": False}))
+    yield
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logs_as_in_production")
 async def test_logs_and_metrics_hold_no_email_password_or_token(
     caplog: pytest.LogCaptureFixture, client: httpx.AsyncClient
 ) -> None:
@@ -26,7 +46,9 @@ async def test_logs_and_metrics_hold_no_email_password_or_token(
     metrics = (await client.get("/metrics")).text
 
     logged = "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx")
-    secrets = [*credentials.values(), *unknown.values(), begun["access_token"], begun["refresh_token"], key]
+    family = RefreshToken.parse(begun["refresh_token"]).family
+    tokens = [begun["access_token"], begun["refresh_token"], str(family), family.hex]
+    secrets = [*credentials.values(), *unknown.values(), *tokens, key]
     assert "login_accepted" in logged
     assert "login_refused" in logged
     assert "refresh_token_reused" in logged

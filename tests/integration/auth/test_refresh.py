@@ -137,6 +137,24 @@ async def test_logout_ends_the_log_in(client: httpx.AsyncClient) -> None:
     assert (await refresh(client, token)).status_code == 401
 
 
+async def test_logout_takes_the_token_before_the_newest(client: httpx.AsyncClient) -> None:
+    """A client that refreshed a moment ago may still hold the predecessor when it logs out."""
+    token = await begin(client)
+    newest = (await refresh(client, token)).json()["refresh_token"]
+
+    assert (await client.post("/v1/auth/logout", json={"refresh_token": token})).status_code == 204
+    assert (await refresh(client, newest)).status_code == 401
+
+
+async def test_logout_needs_the_secret_and_not_only_the_family(client: httpx.AsyncClient) -> None:
+    """Who knows a family's id alone ends nobody's log-in."""
+    token = await begin(client)
+    invented = str(RefreshToken(RefreshToken.parse(token).family, bytes(32)))
+
+    assert (await client.post("/v1/auth/logout", json={"refresh_token": invented})).status_code == 401
+    assert (await refresh(client, token)).status_code == 200
+
+
 async def test_refresh_refuses_what_is_no_token(client: httpx.AsyncClient) -> None:
     """Anything else in its place is refused; what is too long is not even looked at."""
     for text_, status in (("", 401), ("hgr_" + "A" * 64, 401), ("hgr_" + "é" * 64, 401), ("x" * 69, 422)):

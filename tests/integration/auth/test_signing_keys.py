@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from auth import keyring
 from auth.keyring import FRESH_S, RETRY_S, KeyRings
 from auth.settings import AuthSettings
-from auth.signing import PUBLISH_AHEAD, WrongKeyEncryptionKey, sign
+from auth.signing import PUBLISH_AHEAD, AuthMethod, WrongKeyEncryptionKey, sign
 from healthguard.database import Database, open_database
 from healthguard.problems import Unauthorized
 from healthguard.tokens import Keys, Role, TokenVerifier
@@ -118,7 +118,13 @@ async def test_compromised_key_is_withdrawn_at_once(settings: AuthSettings, roll
     """A token of a withdrawn key does not verify with the keys published from then on."""
     ring = await key_rings(settings, rolled_back).get()
     token = sign(
-        ring, subject=uuid.uuid4(), role=Role.PATIENT, life_s=600, issuer="healthguard", audience="healthguard"
+        ring,
+        subject=uuid.uuid4(),
+        role=Role.PATIENT,
+        method=AuthMethod.PASSWORD,
+        life_s=600,
+        issuer="healthguard",
+        audience="healthguard",
     )
     assert await verifier(settings, rolled_back).verify(token.text)
 

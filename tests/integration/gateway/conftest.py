@@ -27,7 +27,7 @@ from starlette.routing import Route
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from records.app import create_app as create_records
-from records.settings import Settings as RecordsSettings
+from records.settings import RecordsSettings
 from tests.factories import GATEWAY_SECRET, contract, risk_contract
 from tests.fakes import FakeModelServer
 from tests.integration.gateway.stack import Stack, base64_key, running

@@ -57,7 +57,7 @@ async def test_request_passes_with_allowed_headers_only(echo: tuple[Echo, Door])
     """Path, query, body and token pass; what only we may say is dropped and said by us."""
     service, door = echo
     token = door.authorization()
-    await door.client.put(
+    response = await door.client.put(
         "/api/predictions/42?a=%C3%A4&b=1%2B1",
         json={"filename": "x.png"},
         headers=token
@@ -75,7 +75,7 @@ async def test_request_passes_with_allowed_headers_only(echo: tuple[Echo, Door])
     assert (seen["method"], seen["path"], seen["query"]) == ("PUT", "/predictions/42", "a=%C3%A4&b=1%2B1")
     assert seen["body"] == b'{"filename":"x.png"}'
     assert seen["headers"]["authorization"] == token["Authorization"]
-    assert seen["headers"]["x-request-id"] == "from-the-client-1"
+    assert seen["headers"]["x-request-id"] == response.headers["X-Request-Id"] != "from-the-client-1"
     assert seen["headers"]["x-forwarded-for"] == "127.0.0.1"
     assert not {"x-healthguard-gateway", "x-healthguard-anonymous", "cookie", "x-hop"} & seen["headers"].keys()
 
@@ -165,3 +165,35 @@ async def test_anonymous_paths_open_by_the_setting_and_are_limited(building: Bui
     # Other paths stay closed, and callers with a token are not limited so.
     assert (await door.client.get("/api/predictions")).status_code == 401
     assert (await door.client.get("/api/results", headers=door.authorization())).status_code == 200
+
+
+async def test_clients_behind_our_proxy_are_told_apart(building: Building) -> None:
+    """With one trusted hop, the address that our proxy saw is counted and is all that a service is told."""
+    service = Echo()
+    url = await building.stack.enter_async_context(listening(service.app))
+    door = await building.door(records_url=url, trusted_hops=1, anonymous_anemia=True, anonymous_per_minute=1)
+
+    async def ask(forwarded: str) -> int:
+        return (await door.client.get("/api/results", headers={"X-Forwarded-For": forwarded})).status_code
+
+    assert await ask("1.1.1.1") == 418
+    assert await ask("6.6.6.6, 2.2.2.2") == 418
+    assert await ask("7.7.7.7, 2.2.2.2") == 429
+    seen = [request["headers"]["x-forwarded-for"] for request in service.requests]
+    assert seen == ["1.1.1.1", "2.2.2.2"]
+
+
+async def test_path_with_a_slash_too_many_is_not_redirected(door: Door) -> None:
+    """A redirect would send the client, and its token, to the host that the request named."""
+    for path in ("/api/v1/models/", "/api/predictions/", "/health/"):
+        response = await door.client.get(path, headers=door.authorization() | {"Host": "evil.example"})
+        assert response.status_code in (404, 405)
+        assert "evil.example" not in response.text + str(response.headers)
+
+
+async def test_slow_forwarded_bodies_leave_room_for_images(building: Building) -> None:
+    """Their budget is their own: when it is used up, log-ins are refused and predictions are not."""
+    door = await building.door(forwarded_bytes_max=1024)
+    refused = await door.client.post("/api/auth/login", content=bytes(2048))
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:healthguard:problem:overloaded")
+    assert (await door.predict(jpeg())).status_code == 201

@@ -160,3 +160,19 @@ async def test_cors_answers_only_origins_of_the_list(building: Building) -> None
     for origin, allowed in (("https://clinic.example", "https://clinic.example"), ("https://evil.example", None)):
         response = await door.client.get("/health", headers={"Origin": origin})
         assert response.headers.get("Access-Control-Allow-Origin") == allowed
+
+
+async def test_faults_of_ours_carry_the_same_headers(building: Building, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page can read a 500, and no cache keeps it."""
+
+    def fault(*_: object) -> None:
+        raise RuntimeError
+
+    door = await building.door(cors_origins=["https://clinic.example"])
+    monkeypatch.setattr("gateway.routes.models.describe", fault)
+    headers = door.authorization() | {"Origin": "https://clinic.example"}
+    response = await door.client.get("/api/v1/models", headers=headers)
+    assert (response.status_code, response.json()["type"]) == (500, "urn:healthguard:problem:internal-error")
+    assert response.headers["Access-Control-Allow-Origin"] == "https://clinic.example"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Request-Id"] == response.json()["request_id"]

@@ -55,9 +55,10 @@ def test_predict_says_of_each_bad_file_what_is_wrong(product: Up, tmp_path: Path
     order = [*files.values(), missing, good]
     done = product.run("predict", *map(str, order), "--model", "cancer", "--url", product.url, "--json")
     assert done.returncode == 1
-    assert [json.loads(line)["filename"] for line in done.stdout.splitlines()] == [good.name]
-    said = dict(line.split(": ", 1) for line in done.stderr.splitlines())
-    assert list(said) == [path.name for path in order[:-1]]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["file"] for line in lines] == list(map(str, order))
+    assert lines[-1]["outcome"]
+    said = {Path(line["file"]).name: line["error"]["message"] for line in lines[:-1]}
     for name, (_, words) in BAD_FILES.items():
         assert any(word in said[f"{name}.png"] for word in words.split("|")), said[f"{name}.png"]
     assert len(BAD_FILES["many-pixels"][0]) < 100_000
@@ -65,7 +66,7 @@ def test_predict_says_of_each_bad_file_what_is_wrong(product: Up, tmp_path: Path
 
 def test_predict_says_what_to_do_without_a_login(product: Up, tmp_path: Path) -> None:
     """Where nobody is logged in the command says how to, and sends nothing."""
-    done = product.run("predict", "x.png", "--model", "cancer", "--url", "http://127.0.0.1:1")
+    done = product.run("predict", "x.png", "--model", "cancer", "--url", product.url.replace("127.0.0.1", "localhost"))
     assert done.returncode == 4
     assert "healthguard login" in done.stderr
 
@@ -108,6 +109,7 @@ def _signed(ring: signing.KeyRing, **when: float) -> str:
         ring,
         subject=uuid.uuid4(),
         role=Role.PATIENT,
+        method=signing.AuthMethod.PASSWORD,
         life_s=60,
         issuer="healthguard",
         audience="healthguard",

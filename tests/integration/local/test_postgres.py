@@ -15,9 +15,11 @@ import asyncpg
 import pytest
 
 from healthguard.local import postgres
-from healthguard.local.postgres import Cluster, PostgresError, Server
+from healthguard.local.postgres import Cluster, Installation, PostgresError
 from healthguard.local.process import alive
 from healthguard.local.schema import needs_migration
+from healthguard.local.stack import ROOT
+from tests.postgres import Server, start
 
 DEADLINE_S = 20.0
 
@@ -32,7 +34,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Return a running server with two databases; a test that ends it starts it again."""
-    with tempfile.TemporaryDirectory(prefix="hg-pg-") as name, postgres.start(Path(name)) as found:
+    with tempfile.TemporaryDirectory(prefix="hg-pg-") as name, start(Path(name)) as found:
         yield found
 
 
@@ -85,7 +87,7 @@ async def test_log_holds_no_value(server: Server) -> None:
     with pytest.raises(asyncpg.UniqueViolationError):
         await connection.execute("INSERT INTO people VALUES ('Erika Mustermann')")
     await connection.close()
-    assert "Mustermann" not in (server.cluster.folder.parent / "postgres.log").read_text()
+    assert "Mustermann" not in (server.cluster.folder.parent / "log").read_text()
 
 
 async def test_databases_are_made_once(server: Server) -> None:
@@ -141,7 +143,7 @@ async def test_long_and_closed_folders_work(folder: Path) -> None:
     deep = folder / "closed" / ("x" * 120)
     deep.mkdir(parents=True)
     deep.parent.chmod(0o700)
-    with postgres.start(deep, databases=("auth",)) as server:
+    with start(deep, databases=("auth",)) as server:
         assert await _ask(_dsn(server, "auth"), "SELECT 1") == 1
         link = server.cluster.socket_folder()
         assert link != server.cluster.folder
@@ -203,10 +205,10 @@ def test_needs_migration_until_the_newest_revision_is_noted(server: Server, fold
 def test_server_ends_with_whoever_started_it(folder: Path) -> None:
     """When the supervisor is killed the kernel tells PostgreSQL, and all of it ends."""
     code = (
-        "from healthguard.local import postgres; from pathlib import Path; import time\n"
-        f"with postgres.start(Path({str(folder)!r})) as server: print(server.process.pid, flush=True); time.sleep(600)"
+        "from tests.postgres import start; from pathlib import Path; import time\n"
+        f"with start(Path({str(folder)!r})) as server: print(server.process.pid, flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
@@ -214,3 +216,18 @@ def test_server_ends_with_whoever_started_it(folder: Path) -> None:
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive(pid)
+
+
+@pytest.mark.parametrize("program", ["initdb", "psql"])
+def test_program_that_hangs_is_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """It is ended after its time, and what is raised is what the supervisor logs; no half of a cluster is left."""
+    monkeypatch.setattr(postgres, "_INITDB_S_MAX", 0.3)
+    monkeypatch.setattr(postgres, "_SQL_S_MAX", 0.3)
+    (folder / program).write_text("#!/bin/sh\nexec sleep 600\n")
+    (folder / program).chmod(0o755)
+    folder.chmod(0o711)  # as root the maker of a cluster is a user without rights
+    (folder / "data").mkdir()
+    cluster = Cluster(folder / "data" / "postgres", "a-password-of-16-or-more", Installation(folder, "18"))
+    with pytest.raises(PostgresError, match="within 0 s"):
+        cluster.initialise() if program == "initdb" else cluster.run_sql("SELECT 1")
+    assert list((folder / "data").iterdir()) == []

@@ -4,11 +4,15 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,13 +100,7 @@ def test_up_names_the_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_up_refuses_a_model_that_was_changed(tmp_path: Path) -> None:
     """One changed byte of a model, and nothing starts."""
-    models = tmp_path / "models"
-    for path in (
-        path for path in MODELS.rglob("*") if (path.is_file() and "1" in path.parts) or path.name == "servedmodel.yaml"
-    ):
-        copy = models / path.relative_to(MODELS)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+    models = _copy_of_models(tmp_path / "models")
     weights = models / "cancer" / "1" / "model.tflite"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     done = command("up", "--free-ports", f"--models={models}", "--data-dir", str(tmp_path / "data"), home=tmp_path)
@@ -150,3 +148,53 @@ def test_up_killed_leaves_nothing_and_starts_again(tmp_path: Path) -> None:
         assert again.process.wait(60) == 0
     assert _all_end(pids)
     assert list((tmp_path / "data" / "postgres").glob(".s.*")) == []
+
+
+def test_up_does_not_serve_a_model_that_was_changed_while_it_ran(tmp_path: Path) -> None:
+    """After the model server's death the changed model is not loaded; `status` says why, and it heals by itself."""
+    models = _copy_of_models(tmp_path / "models")
+    data = ["--data-dir", str(tmp_path / "data")]
+    with start(tmp_path, "--free-ports", f"--models={models}", *data) as product:
+        weights = models / "cancer" / "1" / "model.tflite"
+        original = weights.read_bytes()
+        weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        os.kill(_service(product, "modelserver")["pid"], signal.SIGKILL)
+        _until(lambda: _service(product, "modelserver")["reason"] is not None)
+        found = product.run("status", *data)
+        assert found.returncode == 1
+        assert "cancer: version 1 does not have the digest that its manifest names" in found.stdout
+        refused = _predict(product)
+        assert refused.returncode == 1
+        assert '"outcome"' not in refused.stdout
+
+        weights.write_bytes(original)
+        _until(lambda: _service(product, "modelserver")["phase"] == "ready")
+        _until(lambda: _predict(product).returncode == 0)
+        assert product.run("status", *data).returncode == 0
+
+
+def _service(product: Up, name: str) -> dict[str, Any]:
+    state = product.data.read_state()
+    assert state is not None
+    found: dict[str, Any] = state["services"][name]
+    return found
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _predict(product: Up) -> "subprocess.CompletedProcess[str]":
+    case = artifact.golden(MODELS / "cancer" / "1").cases[0].path
+    return product.run("predict", str(case), "--model", "cancer", "--url", product.url, "--json")
+
+
+def _copy_of_models(target: Path) -> Path:
+    """Copy the manifests and the versions that they name."""
+    for manifest in artifact.manifests(MODELS):
+        shutil.copytree(manifest.parent / "1", target / manifest.parent.name / "1")
+        shutil.copy(manifest, target / manifest.parent.name)
+    return target

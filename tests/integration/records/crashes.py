@@ -14,10 +14,10 @@ from pathlib import Path
 import alembic.command
 import pytest
 
-from healthguard.local import postgres
-from healthguard.local.postgres import Server
 from healthguard.migrations import alembic_config
 from records.commands import MIGRATIONS
+from tests import postgres
+from tests.postgres import Server
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.asgi import client_of
 from tests.integration.records.service import records_app, records_settings
 from tests.issuer import Issuer
@@ -19,13 +19,13 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture
-def settings(records_dsn: str) -> Settings:
+def settings(records_dsn: str) -> RecordsSettings:
     """Return settings for the test database."""
     return records_settings(records_dsn)
 
 
 @pytest.fixture
-async def client(settings: Settings, issuer: Issuer, empty_tables: None) -> AsyncIterator[httpx.AsyncClient]:
+async def client(settings: RecordsSettings, issuer: Issuer, empty_tables: None) -> AsyncIterator[httpx.AsyncClient]:
     """Return a client of the service on empty tables."""
     async with client_of(records_app(settings, issuer)) as found:
         yield found

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from records.app import create_app, running
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.factories import GATEWAY_SECRET, model_answer
 from tests.issuer import Issuer
 
@@ -18,7 +18,7 @@ ANONYMOUS = FROM_GATEWAY | {"X-HealthGuard-Anonymous": "1"}
 Headers = dict[str, str]
 
 
-def records_settings(dsn: str, **overrides: Any) -> Settings:
+def records_settings(dsn: str, **overrides: Any) -> RecordsSettings:
     """Return settings of the service on the database at *dsn*."""
     values: dict[str, Any] = {
         "dsn": SecretStr(dsn),
@@ -27,10 +27,10 @@ def records_settings(dsn: str, **overrides: Any) -> Settings:
         "pseudonym_key": SecretStr(base64.b64encode(bytes(range(32))).decode()),
         "pool_size": 4,
     }
-    return Settings(**(values | overrides))
+    return RecordsSettings(**(values | overrides))
 
 
-def records_app(settings: Settings, issuer: Issuer) -> FastAPI:
+def records_app(settings: RecordsSettings, issuer: Issuer) -> FastAPI:
     """Return the service, whose public keys are *issuer*'s."""
     return create_app(settings, lambda app: running(app, settings, issuer.fetch))
 

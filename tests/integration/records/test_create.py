@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.asgi import client_of
 from tests.factories import model_answer, risk_answer
 from tests.integration.records.service import ANONYMOUS, FROM_GATEWAY, problem, records_app, save
@@ -104,11 +104,11 @@ async def test_create_keeps_the_patient_number_apart_and_encrypted(
     assert b"4711" not in await database.fetchval("select number_encrypted from patients")
 
 
-@pytest.mark.parametrize("role", ["patient", None])
+@pytest.mark.parametrize("role", ["patient", "admin", None])
 async def test_create_about_a_patient_is_not_for_everybody(
     client: httpx.AsyncClient, issuer: Issuer, database: Any, role: str | None
 ) -> None:
-    """Patients predict for themselves: a finding that they forge must not stand in another's history."""
+    """Only doctors name a patient: a finding that another forges must not stand in that patient's history."""
     sent = ANONYMOUS if role is None else FROM_GATEWAY | issuer.authorization(role)
 
     refused = await client.post(URL, json=model_answer(patient="4711"), headers=sent)
@@ -196,7 +196,7 @@ async def test_anonymous_repeat_gets_the_first_record(client: httpx.AsyncClient)
     assert first.json() == again.json()
 
 
-async def test_many_repeats_at_once_make_one_record(settings: Settings, issuer: Issuer, database: Any) -> None:
+async def test_many_repeats_at_once_make_one_record(settings: RecordsSettings, issuer: Issuer, database: Any) -> None:
     """The others wait for the first to commit and get its record; two replicas share nothing but the database."""
     await database.execute("truncate predictions, patients, idempotency_keys")
     me = issuer.authorization()

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from healthguard.local.postgres import Server
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.asgi import client_of
 from tests.factories import model_answer
 from tests.integration.records.crashes import crash, migrated_server
 from tests.integration.records.service import FROM_GATEWAY, records_app, records_settings
 from tests.issuer import Issuer
+from tests.postgres import Server
 
 CYCLES = int(os.environ.get("RECORDS_CRASH_CYCLES", "3"))
 MUTANT_CYCLES_MAX = 10
@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
         yield found
 
 
-async def acknowledged_until_crash(server: Server, settings: Settings, issuer: Issuer) -> set[str]:
+async def acknowledged_until_crash(server: Server, settings: RecordsSettings, issuer: Issuer) -> set[str]:
     """Save with several writers, crash the server while they write, and return the ids that got a 201."""
     acknowledged: set[str] = set()
     crashed = asyncio.Event()
@@ -65,7 +65,7 @@ async def acknowledged_until_crash(server: Server, settings: Settings, issuer: I
     return acknowledged
 
 
-async def lost_in_one_crash(server: Server, settings: Settings, issuer: Issuer) -> set[str]:
+async def lost_in_one_crash(server: Server, settings: RecordsSettings, issuer: Issuer) -> set[str]:
     """Return which acknowledged ids are not in the database after a crash."""
     acknowledged = await acknowledged_until_crash(server, settings, issuer)
     server.start()

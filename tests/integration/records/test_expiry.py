@@ -6,18 +6,20 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from healthguard.database import open_database
 from records.expiry import forget_keys, forget_keys_forever
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.integration.records.service import records_settings, save
 from tests.issuer import Issuer
+from tests.postgres import Postgres
 
 DAY = timedelta(hours=24)
 
 
 async def test_old_keys_are_forgotten_and_their_records_stay(
-    client: httpx.AsyncClient, issuer: Issuer, settings: Settings, database: Any
+    client: httpx.AsyncClient, issuer: Issuer, settings: RecordsSettings, database: Any
 ) -> None:
     """The table of keys does not grow for ever; no record goes with them."""
     me = issuer.authorization()
@@ -30,6 +32,37 @@ async def test_old_keys_are_forgotten_and_their_records_stay(
 
     assert await database.fetch("select key from idempotency_keys") == [("new",)]
     assert await database.fetchval("select count(*) from predictions") == 2
+
+
+async def test_forgetting_goes_on_until_no_old_key_is_left(
+    client: httpx.AsyncClient, issuer: Issuer, settings: RecordsSettings, database: Any
+) -> None:
+    """More than one transaction takes: otherwise a busy installation makes keys faster than they are removed."""
+    me = issuer.authorization()
+    for number in range(5):
+        await save(client, me, f"old-{number}")
+    await database.execute("update idempotency_keys set created_at = now() - interval '25 h'")
+
+    async with open_database(settings, "records") as opened:
+        assert await forget_keys(opened, DAY, batch=2) == 5
+
+    assert await database.fetchval("select count(*) from idempotency_keys") == 0
+
+
+async def test_forgetting_goes_on_after_a_fault(postgres: Postgres) -> None:
+    """Whatever goes wrong, such as a table that is not there yet, is logged by its type and tried again."""
+    unmigrated = records_settings(postgres.create_database("records_unmigrated"))
+    async with open_database(unmigrated, "records") as opened:
+        with structlog.testing.capture_logs() as logged:
+            task = asyncio.create_task(forget_keys_forever(opened, DAY, interval_s=0.001))
+            async with asyncio.timeout(20):
+                while len(logged) < 2 and not task.done():
+                    await asyncio.sleep(0.01)
+            assert not task.done()
+            task.cancel()
+
+    fault = {"event": "idempotency_keys_not_forgotten", "exception": "ProgrammingError", "log_level": "warning"}
+    assert logged[:2] == [fault, fault]
 
 
 async def test_forgetting_goes_on_after_the_database_was_away(tmp_path: Any) -> None:

@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from healthguard.local.postgres import Server
 from tests.asgi import client_of
 from tests.factories import model_answer
 from tests.integration.records.crashes import crash, frozen, migrated_server
 from tests.integration.records.service import FROM_GATEWAY, problem, records_app, records_settings, save
 from tests.issuer import Issuer
+from tests.postgres import Server
 
 HANG_S = 15.0
 """Beyond this a request hangs. The limits below add up to two seconds; the machine may be busy."""

@@ -137,6 +137,31 @@ async def test_correction_makes_no_finding_without_confidence(client: httpx.Asyn
     assert (await client.put(path, json={"outcome": "Positive", "confidence": 1.0}, headers=me)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("row", "outcome", "status"),
+    [
+        pytest.param({"outcome": "Positive"}, "Indeterminate", 200, id="a label of its task"),
+        pytest.param({"outcome": "Positive"}, "HIGH", 422, id="a label of the other task"),
+        pytest.param({"outcome": "Positive"}, "Benign", 422, id="a label of no task"),
+        pytest.param(risk_answer(), "LOW", 200, id="a risk for a risk"),
+        pytest.param(risk_answer(), "Negative", 422, id="a binary finding for a risk"),
+        pytest.param({"model": "skin", "outcome": "Malignant"}, "Benign", 200, id="a model with labels of its own"),
+        pytest.param({"model": "skin", "outcome": "Malignant"}, "a b!", 422, id="never free text"),
+    ],
+)
+async def test_correction_takes_labels_of_the_rows_task(
+    client: httpx.AsyncClient, me: dict[str, str], row: dict[str, Any], outcome: str, status: int
+) -> None:
+    """A word that no filter and no statistic knows would hide the row from them."""
+    record = await save(client, me, **row)
+
+    corrected = await client.put(f"{URL}/{record['id']}", json={"outcome": outcome}, headers=me)
+
+    assert corrected.status_code == status
+    found = (await client.get(f"{URL}/{record['id']}", headers=me)).json()
+    assert found["outcome"] == (outcome if status == 200 else record["outcome"])
+
+
 async def test_removed_row_is_gone(client: httpx.AsyncClient, me: dict[str, str], database: Any) -> None:
     """With its idempotency key: the same request again is a new one."""
     record = await save(client, me, "k-1")
@@ -146,6 +171,14 @@ async def test_removed_row_is_gone(client: httpx.AsyncClient, me: dict[str, str]
     assert (removed.status_code, removed.content) == (204, b"")
     assert (await client.get(f"{URL}/{record['id']}", headers=me)).status_code == 404
     assert await database.fetchval("select count(*) from idempotency_keys") == 0
+
+
+async def test_path_with_a_slash_too_many_is_not_found(client: httpx.AsyncClient, me: dict[str, str]) -> None:
+    """A redirect would send the caller to whatever host the request names."""
+    answer = await client.get(f"{URL}/", headers=me | {"Host": "host-canary.example"})
+
+    assert problem(answer) == (404, "not-found")
+    assert "host-canary" not in answer.text + str(answer.headers)
 
 
 @pytest.mark.parametrize("record_id", ["1", "x", "../1", "6a4bd0a5"])

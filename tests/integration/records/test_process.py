@@ -17,7 +17,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from records.settings import Settings
+from records.settings import RecordsSettings
 from tests.factories import GATEWAY_SECRET, model_answer
 from tests.integration.records.service import FROM_GATEWAY
 from tests.issuer import Issuer
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def process_of(
-    settings: Settings, beside: str
+    settings: RecordsSettings, beside: str
 ) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
     """Run the service as a process for the block; yield a client of it once it is ready."""
     port = free_port()
@@ -132,7 +132,7 @@ async def use_everything(client: httpx.AsyncClient, issuer: Issuer) -> list[str]
 
 
 @pytest.mark.usefixtures("empty_tables")
-async def test_process_drains_and_tells_no_secret(settings: Settings, issuer: Issuer) -> None:
+async def test_process_drains_and_tells_no_secret(settings: RecordsSettings, issuer: Issuer) -> None:
     """Logs are JSON lines with the agreed fields; no secret is in them, in traces or in metrics; SIGTERM ends it."""
     surroundings = Surroundings(issuer)
     async with (

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from auth.signing import KeyRing, KeyTimes, current, make_key, sign
+from auth.signing import AuthMethod, KeyRing, KeyTimes, current, make_key, sign
 from healthguard.problems import Unauthorized
 from healthguard.tokens import Keys, Role, TokenVerifier
 
@@ -60,11 +60,20 @@ def verifier(of: KeyRing, issuer: str = "healthguard") -> TokenVerifier:
 async def test_token_verifies_where_the_keys_are_known_and_nowhere_else() -> None:
     """A token names its subject and role to who knows our keys and our name, and to nobody else."""
     subject, keys = uuid.uuid4(), ring()
-    token = sign(keys, subject=subject, role=Role.DOCTOR, life_s=600, issuer="healthguard", audience="healthguard").text
+    token = sign(
+        keys,
+        subject=subject,
+        role=Role.DOCTOR,
+        method=AuthMethod.API_KEY,
+        life_s=600,
+        issuer="healthguard",
+        audience="healthguard",
+    ).text
 
     caller = await verifier(keys).verify(token)
 
     assert (caller.subject, caller.role) == (str(subject), Role.DOCTOR)
+    assert caller.methods == {"api_key"}
     for stranger in (verifier(ring()), verifier(keys, issuer="another")):
         with pytest.raises(Unauthorized):
             await stranger.verify(token)
@@ -77,6 +86,7 @@ async def test_token_ends_with_its_life() -> None:
         keys,
         subject=uuid.uuid4(),
         role=Role.PATIENT,
+        method=AuthMethod.PASSWORD,
         life_s=60,
         issuer="healthguard",
         audience="healthguard",

@@ -3,7 +3,7 @@
 import pytest
 from starlette.requests import Request
 
-from auth.deps import source_of
+from auth.deps import address_of
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from auth.deps import source_of
         pytest.param(1, ["x" * 1000], "x" * 64, id="an endless entry"),
     ],
 )
-def test_source_of(hops: int, forwarded: list[str], source: str) -> None:
+def test_address_of(hops: int, forwarded: list[str], source: str) -> None:
     """The source is the address that our outermost proxy saw, else the peer's."""
     headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
     request = Request({"type": "http", "headers": headers, "client": ("192.0.2.50", 40000)})
 
-    assert source_of(request, hops) == source
+    assert address_of(request, hops) == source

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from random import Random
-from unittest.mock import sentinel
+from unittest.mock import Mock, sentinel
 
 import pytest
 
-from gateway.balancer import Replica, choose, without
+from gateway.balancer import Replica, RetryBudget, choose, choose_again
 
 
 def replicas(*in_flight: int) -> list[Replica]:
@@ -37,9 +37,28 @@ def test_choose_never_takes_the_busiest_and_spreads_the_rest() -> None:
     assert min(counted["0"], counted["1"], counted["3"]) > 700
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_without_leaves_the_others_or_the_same_one(count: int) -> None:
-    """A second try goes elsewhere where there is an elsewhere."""
-    among = replicas(*[0] * count)
-    left = without(among, among[0])
-    assert list(left) == (among if count == 1 else among[1:])
+@pytest.mark.parametrize("connected", [True, False])
+def test_second_try_goes_elsewhere_where_there_is_an_elsewhere(connected: bool) -> None:
+    """Whatever became of the connection to the first."""
+    among = replicas(0, 0)
+    among[0].client = Mock(connected=connected)
+    assert choose_again(among, among[0], Random(1)) is among[1]
+
+
+def test_only_replica_is_tried_again_where_the_connection_broke() -> None:
+    """A server that says so itself has a full queue: a second call at once would make it fuller."""
+    (only,) = replicas(0)
+    only.client = Mock(connected=False)
+    assert choose_again([only], only, Random(1)) is only
+    only.client = Mock(connected=True)
+    assert choose_again([only], only, Random(1)) is None
+
+
+def test_retries_are_a_tenth_of_the_calls() -> None:
+    """Ten at once after quiet times; then, where every call fails, one in ten."""
+    budget = RetryBudget()
+    tried = 0
+    for _ in range(1000):
+        budget.earn()
+        tried += budget.spend()
+    assert 105 <= tried <= 110

@@ -1,8 +1,12 @@
 """Decoding: every kind of picture becomes the right RGB, and what is broken or too large is refused."""
 
 import io
+import json
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +16,7 @@ from PIL import Image, ImageOps
 
 from gateway import images
 from gateway.contracts import InputSpec
-from gateway.images import Decoder, check, decode, fit, pixels_hmac
+from gateway.images import BYTES_MAX, Decoder, check, decode, fit, pixels_hmac
 from gateway.problems import BrokenImage, SeveralPictures, TooManyPixels, UnsupportedImage
 from tests.pictures import encoded, picture
 
@@ -249,3 +253,98 @@ async def test_decoder_works_in_its_threads_and_passes_problems_on() -> None:
             await decoder.decode(check(BROKEN["PNG cut in the middle"], pixels_max=LIMIT), SPEC)
     finally:
         decoder.close()
+
+
+# A process of its own: its peak is of nothing else, and a peak once reached stays.
+MEASURE = """
+    import json, struct, sys, zlib
+    import numpy as np
+    from gateway import images
+    from gateway.contracts import InputSpec
+
+    def png(width, height, depth, colour, bits):
+        def chunk(kind, content):
+            return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+        packer, row = zlib.compressobj(1), bytes(1 + width * bits // 8)
+        pixels = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+        head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+        return images.PNG_START + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+    def peak():
+        # Of this program alone; getrusage would begin with the peak of the process that started it.
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+    spec = InputSpec(height=224, width=224, channels="RGB", resize="area", fit="stretch")
+    small, large = (png(*size, *json.loads(sys.argv[1])) for size in ((300, 300), (6324, 6324)))
+    images.decode(images.check(small, pixels_max=40_000_000), spec)
+    before = peak()
+    images.decode(images.check(large, pixels_max=40_000_000), spec)
+    print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "form", [(8, 6, 32), (16, 6, 64), (16, 4, 32), (16, 0, 16)], ids=["RGBA", "RGBA 16", "grey alpha 16", "grey 16"]
+)
+def test_png_of_few_bytes_and_many_pixels_takes_bounded_memory(form: tuple[int, int, int]) -> None:
+    """The largest picture that is decoded, in the kinds that need the most conversions: below 192 MiB at the peak."""
+    code = "\n".join(line[4:] for line in MEASURE.splitlines())
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", code, json.dumps(form)]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert 10_000_000 < int(found.stdout) < 192 * 1024 * 1024
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "I;16"])
+@pytest.mark.parametrize(("width", "height"), [(1201, 777), (150, 900), (900, 150), (224, 500)])
+def test_png_by_strips_is_the_picture_as_a_whole(
+    mode: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both filters, in strips whose edges lie anywhere: never more than a level from the resize of the whole."""
+    if mode == "I;16":
+        image = Image.fromarray(picture(width, height)[..., 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(picture(width, height)).convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(picture(width, height, seed=1)[..., 0]))
+    content = encoded(image, "PNG")
+    whole = decoded(content)
+    monkeypatch.setattr(images, "WHOLE_PIXELS_MAX", 0)
+    monkeypatch.setattr(images, "STRIP_PIXELS", 37 * width)
+    assert np.abs(decoded(content).astype(int) - whole.astype(int)).max() <= 1
+
+
+def test_picture_that_takes_too_much_memory_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four bytes a pixel for colour, one for grey; `limit_pixels` says how many of its kind fit."""
+    colour, grey = encoded(picture(100, 100), "PNG"), encoded(picture(100, 100)[..., 0], "PNG")
+    monkeypatch.setattr(images, "BYTES_MAX", 39_999)
+    decoded(grey)
+    with pytest.raises(TooManyPixels) as refused:
+        decoded(colour)
+    assert refused.value.extra == {"limit_pixels": 9_999}
+
+
+def test_progressive_jpeg_counts_its_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libjpeg holds two bytes for each sample of the full size, however small the picture that comes out."""
+    sides = {"width": 4000, "height": 3000}
+    baseline = encoded(picture(**sides), "JPEG", subsampling=2)
+    progressive = encoded(picture(**sides), "JPEG", subsampling=2, progressive=True)
+    full = encoded(picture(**sides), "JPEG", subsampling=0, progressive=True)
+    monkeypatch.setattr(images, "BYTES_MAX", 3 * 12_000_000 + 3 * 750 * 1000)
+    images.decode(check(baseline, pixels_max=12_000_000), SPEC)
+    images.decode(check(progressive, pixels_max=12_000_000), SPEC)
+    with pytest.raises(TooManyPixels):
+        images.decode(check(full, pixels_max=12_000_000), SPEC)
+
+
+def test_side_that_no_jpeg_could_have_is_refused() -> None:
+    """A strip is at least one row, so a row is bounded, too."""
+    with pytest.raises(TooManyPixels):
+        check(_png(_header(65_536, 1), (b"IDAT", b"")), pixels_max=LIMIT)
+
+
+def test_largest_colour_png_fits_the_memory() -> None:
+    """Both limits by their defaults: what the pixel limit lets through, a PNG in colour may use."""
+    assert BYTES_MAX >= 4 * 40_000_000

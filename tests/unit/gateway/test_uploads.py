@@ -1,11 +1,13 @@
-"""What a client says beside the image: file name and patient."""
+"""What a client says beside the image: file name, patient and address; and what of its body is kept."""
 
 import pytest
+from starlette.requests import Request
 
-from gateway.limits import source_of
+from gateway.limits import address_of
 from gateway.problems import Overloaded
-from gateway.uploads import UploadBudget, clean_filename, patient_of
+from gateway.uploads import UploadBudget, UploadLimits, clean_filename, patient_of, read_upload
 from healthguard.problems import ValidationFailed
+from tests.pictures import png
 
 
 @pytest.mark.parametrize(
@@ -55,15 +57,43 @@ def test_budget_is_kept_and_given_back() -> None:
     assert budget.bytes_taken == 0
 
 
+def request(*headers: tuple[str, str], body: bytes = b"") -> Request:
+    """Return a request of 10.0.0.9."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    return Request({"type": "http", "client": ("10.0.0.9", 1), "headers": sent}, receive)
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("hops", "sent", "address"),
     [
-        ("10.0.0.1", "10.0.0.2", False),
-        ("2001:db8::1", "2001:db8::ffff:1", True),
-        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
-        ("unknown", "unknown", True),
+        (0, ["1.1.1.1"], "10.0.0.9"),
+        (1, ["1.1.1.1"], "1.1.1.1"),
+        (1, ["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+        (1, ["6.6.6.6", "1.1.1.1"], "1.1.1.1"),
+        (2, ["6.6.6.6, 1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+        (2, ["1.1.1.1"], "10.0.0.9"),
+        (1, ["nobody"], "10.0.0.9"),
+        (1, [], "10.0.0.9"),
+        (1, ["2001:DB8::1"], "2001:db8::1"),
     ],
 )
-def test_anonymous_callers_are_told_apart_by_network(one: str, other: str, same: bool) -> None:
-    """An IPv6 subscriber has a whole /64 and could otherwise be as many callers as they like."""
-    assert (source_of(one) == source_of(other)) is same
+def test_address_is_what_our_outermost_proxy_saw(hops: int, sent: list[str], address: str) -> None:
+    """Counted from the right: what stands further left the client may have written."""
+    assert address_of(request(*(("x-forwarded-for", value) for value in sent)), hops) == address
+
+
+async def test_form_leaves_the_image_alone_in_memory() -> None:
+    """The image is the body, cut down in place: what the budget counts is what is there."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    patient = b'\r\n--b\r\nContent-Disposition: form-data; name="patient"\r\n\r\nH-1\r\n--b--\r\n'
+    sent = request(("content-type", "multipart/form-data; boundary=b"), body=head + png() + patient)
+    budget = UploadBudget(1_000_000)
+    async with read_upload(sent, UploadLimits(1_000_000, 1_000_000, 5.0), budget) as upload:
+        assert isinstance(upload.image.content, bytearray)
+        assert (bytes(upload.image.content), upload.filename, upload.patient) == (png(), "a.png", "H-1")
+        assert budget.bytes_taken == len(head + png() + patient)
+    assert budget.bytes_taken == 0

@@ -102,6 +102,29 @@ def test_predict_repeats_with_the_same_key_while_the_service_says_not_now() -> N
     assert b"4711" in body
 
 
+def test_predict_sends_no_name_for_bytes() -> None:
+    """A name that nobody gave would be stored with the prediction; what the client does not name is none."""
+    stored = STORED | {"site": "north", "corrected_at": "2026-01-29T10:30:00Z"}
+    with _serving((201, {}, stored)) as script, Client(script.url, "token") as client:
+        found = client.predict("cancer", b"image")
+    assert (found.filename, found.site, found.corrected_at) == (None, "north", "2026-01-29T10:30:00Z")
+    assert b"filename" not in script.requests[0][2]
+    assert b'name="file"' in script.requests[0][2]
+
+
+def test_problem_names_places_and_codes() -> None:
+    """What is not valid is in the sentence; entries of another form are passed over."""
+    errors = [{"location": "body.file", "code": "empty"}, "x", {"code": "y"}]
+    with (
+        _serving((422, {}, _problem(422, errors=errors))) as script,
+        Client(script.url) as client,
+        pytest.raises(ProblemError, match=r"Not now \(body\.file: empty\)\.") as refused,
+    ):
+        client.register("a@example.org", "password")
+    assert refused.value.errors == (("body.file", "empty"),)
+    assert script.requests[0][0] == "POST /api/v1/auth/register"
+
+
 def test_two_predictions_have_keys_of_their_own() -> None:
     """A key that was used twice would give the second image the first one's answer."""
     with _serving((201, {}, STORED), (201, {}, STORED)) as script, Client(script.url, "token") as client:
@@ -175,3 +198,12 @@ def test_client_shows_no_secret() -> None:
         tokens = client.login("ada@example.org", "pw")
     assert tokens.access_token == "secret-a"
     assert "secret" not in repr(tokens)
+
+
+def test_login_authenticates_the_calls_after_it() -> None:
+    """The same client goes on as the person who logged in, in place of whoever it was before."""
+    tokens = {"access_token": "fresh", "expires_in": 60}
+    with _serving((200, {}, tokens), (200, {}, STORED)) as script, Client(script.url, "old") as client:
+        client.login("ada@example.org", "pw")
+        client.prediction(STORED["id"])
+    assert script.requests[1][1]["Authorization"] == "Bearer fresh"

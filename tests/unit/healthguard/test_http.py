@@ -19,10 +19,10 @@ async def broken() -> None:
     raise ConnectionError("10.0.0.1 refused")
 
 
-def make_app(health: Health) -> FastAPI:
+def make_app(health: Health, *, trust_request_id: bool = True) -> FastAPI:
     """Return a service with one route."""
     app = FastAPI()
-    http.install(app, health, HttpMetrics())
+    http.install(app, health, HttpMetrics(), trust_request_id=trust_request_id)
 
     @app.get("/people/{name}")
     async def person(name: str) -> int:
@@ -48,6 +48,15 @@ async def test_request_id_that_is_not_one_is_replaced(sent: str) -> None:
         response = await client.get("/people/jane", headers={"X-Request-Id": sent})
     assert response.headers["x-request-id"] != sent
     assert len(response.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["inside", "at the public door"])
+async def test_request_id_is_taken_from_the_gateway_alone(trusted: bool) -> None:
+    """Inside, one id leads through all services' logs; from the public nobody can choose another request's."""
+    app = make_app(Health("test"), trust_request_id=trusted)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        response = await client.get("/people/jane", headers={"X-Request-Id": "abcdefgh1234"})
+    assert (response.headers["x-request-id"] == "abcdefgh1234") is trusted
 
 
 async def test_request_is_logged_by_its_route_not_its_path() -> None:

@@ -45,3 +45,34 @@ def test_log_file_has_a_bound(tmp_path: Path) -> None:
 def test_serious_lines_are_warnings_and_worse(line: str, expected: bool) -> None:
     """Only what a person should see at once is shown at once."""
     assert logs.serious(line) is expected
+
+
+def test_log_file_counts_the_lines_that_cannot_be_written(tmp_path: Path) -> None:
+    """On a full disk nothing is raised; once there is room again the log says how many lines are missing."""
+    path = tmp_path / "service.log"
+    path.symlink_to("/dev/full")
+    log = LogFile(path)
+    log.write("lost")
+    log.write("lost too")
+    assert log.dropped == 2
+    assert list(log.last) == ["lost", "lost too"]
+    path.unlink()
+    log._rotate()  # as a full disk that has room again: the same log, and a file that can be written
+    log.write("kept")
+    log.close()
+    assert path.read_text() == "(2 lines could not be written here)\nkept\n"
+
+
+def test_log_file_survives_a_rotation_that_fails(tmp_path: Path) -> None:
+    """What stands in the way is dropped lines, not an error; when it is gone, the log goes on."""
+    path = tmp_path / "service.log"
+    log = LogFile(path, bytes_max=100)
+    log.write("x" * 90)
+    (tmp_path / "service.log.1").mkdir()
+    log.write("y" * 90)
+    assert log.dropped == 1
+    (tmp_path / "service.log.1").rmdir()
+    log.write("z" * 50)
+    log.close()
+    assert path.read_text().endswith("z" * 50 + "\n")
+    assert log.dropped == 0

@@ -1,5 +1,6 @@
 """The log-ins of the command."""
 
+import json
 import stat
 import time
 from dataclasses import replace
@@ -61,3 +62,52 @@ def test_demo_logs_in_where_it_disturbs_nobody(known: Login | None, first_start:
     found = logins.read(logins.path())["http://one"]
     assert found.email == expected
     assert found.api_key == ("new" if expected == "demo" else None)
+
+
+@pytest.mark.usefixtures("_own_home")
+@pytest.mark.parametrize(
+    ("saved", "asked", "expected"),
+    [
+        ("http://x/", "http://x", "token"),
+        ("http://x", "HTTP://X/", "token"),
+        ("http://x/hg/", "http://x/hg", "token"),
+        ("http://localhost:8004", "http://127.0.0.1:8004", None),
+    ],
+)
+def test_logins_find_an_address_however_it_is_written(saved: str, asked: str, expected: str | None) -> None:
+    """A slash at the end and capitals in the host make no difference; another name of the same machine does."""
+    logins.save(saved, Login("ada@example.org", "token", time.time() + 600))
+    assert logins.access_token(asked) == expected
+    assert (logins.forget(asked) is not None) == (expected is not None)
+
+
+@pytest.mark.usefixtures("_own_home")
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"email": "ada"},
+        {"email": "ada", "access_token": "t", "expires_at": "soon"},
+        {"email": "ada", "access_token": "t", "expires_at": 0, "api_key": 7},
+        None,
+        "text",
+    ],
+    ids=["a field is missing", "a text for a number", "a number for a key", "nothing", "a text"],
+)
+def test_damaged_entry_is_as_if_it_were_not_there(damaged: object) -> None:
+    """One damaged entry hides no other, and the next log-in at its address repairs it."""
+    logins.save("http://good", Login("ada@example.org", "token", time.time() + 600))
+    known = json.loads(logins.path().read_text())
+    logins.path().write_text(json.dumps({"http://damaged": damaged, **known}))
+    assert logins.access_token("http://damaged") is None
+    assert logins.access_token("http://good") == "token"
+    logins.save("http://damaged", Login("ada@example.org", "new", time.time() + 600))
+    assert logins.access_token("http://damaged") == "new"
+
+
+@pytest.mark.usefixtures("_own_home")
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"], ids=["empty", "a list", "cut", "no text"])
+def test_damaged_file_is_as_if_it_were_not_there(content: bytes) -> None:
+    """Then nobody is logged in, which the command says in a sentence."""
+    logins.path().parent.mkdir(parents=True)
+    logins.path().write_bytes(content)
+    assert logins.access_token("http://one") is None

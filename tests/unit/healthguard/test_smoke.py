@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from healthguard.client import Prediction
 from healthguard.local import smoke
+from healthguard.results import Prediction
 from models import artifact
 
 STORED = Prediction("id", 1, "2026", "Positive", "binary", "model", "preliminary", score=0.9)

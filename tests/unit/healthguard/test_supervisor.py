@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,45 @@ async def test_supervisor_killed_takes_its_children_along(tmp_path: Path) -> Non
     parent.kill()
     await parent.wait()
     await _until(lambda: not alive(pid))
+
+
+async def test_supervisor_reads_on_where_logs_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk, or a terminal that is gone, costs log lines; the service must not block on its full pipe."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "loud.log").symlink_to("/dev/full")
+    seen: list[str] = []
+
+    def show(_name: str, line: str) -> None:
+        seen.append(line)
+        raise BrokenPipeError
+
+    loud = "import time; [print('x' * 1000) for _ in range(3000)]; open({ready!r}, 'w'); time.sleep(600)"
+    supervisor = Supervisor([_service(tmp_path, "loud", loud)], tmp_path / "logs", on_line=show)
+    async with _running(supervisor):
+        await _until(lambda: _phase(supervisor, "loud") is Phase.READY)
+    assert len(seen) > 2000
+
+
+async def test_supervisor_does_not_start_what_cannot_be_prepared(tmp_path: Path) -> None:
+    """While the preparation fails after a death, nothing runs and the reason is told; then it heals."""
+    needed = tmp_path / "needed"
+    needed.touch()
+
+    def prepare() -> None:
+        if not needed.exists():
+            raise RuntimeError("what it needs is gone")
+
+    service = replace(_service(tmp_path, "one"), prepare=prepare)
+    supervisor = Supervisor([service], tmp_path / "logs")
+    async with _running(supervisor):
+        await _until(lambda: _phase(supervisor, "one") is Phase.READY)
+        needed.unlink()
+        pid = supervisor.pid("one")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await _until(lambda: supervisor.states["one"].restarts >= 3)
+        assert supervisor.pid("one") is None
+        assert supervisor.reason("one") == "what it needs is gone"
+        needed.touch()
+        await _until(lambda: _phase(supervisor, "one") is Phase.READY)
+        assert supervisor.reason("one") is None

@@ -1,5 +1,6 @@
 """Access tokens: every way in which one can be wrong is refused, and auth may be away."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -10,7 +11,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from healthguard.problems import Unauthorized, Unavailable
-from healthguard.tokens import KEYS_FRESH_S, KEYS_REFETCH_S, Keys, KeysNotFetched, Role, TokenVerifier, bearer_token
+from healthguard.tokens import (
+    KEYS_FIRST_S,
+    KEYS_FRESH_S,
+    KEYS_REFETCH_S,
+    Keys,
+    KeysNotFetched,
+    Role,
+    TokenVerifier,
+    bearer_token,
+)
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -56,7 +66,8 @@ async def test_token_of_auth_names_its_caller(issuer: Issuer) -> None:
         {"headers": {"crit": ["exp"]}},
         *({"without": (claim,)} for claim in ("iss", "aud", "sub", "role", "iat", "exp", "jti")),
     ],
-    ids=lambda changes: json.dumps(changes)[:40],
+    # Some values are times: in the ids they would differ from one worker to the next.
+    ids=lambda changes: "-".join([*changes, *changes.get("headers", {}), *changes.get("without", ())]),
 )
 async def test_token_that_does_not_hold_is_refused(issuer: Issuer, changes: dict[str, Any]) -> None:
     """Wrong time, issuer, audience, type, key or role; a missing claim."""
@@ -115,14 +126,17 @@ async def test_malleated_signature_keeps_the_token_id(issuer: Issuer) -> None:
 
 
 class Auth:
-    """Auth's key endpoint, with a switch for being away and a count of calls."""
+    """Auth's key endpoint, with switches for being away and for being slow, and a count of calls."""
 
     def __init__(self, issuer: Issuer) -> None:
         self.issuer, self.away, self.calls = issuer, False, 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def fetch(self) -> dict[str, Any]:
         """Answer the keys, or fail as a connection does."""
         self.calls += 1
+        await self.answers.wait()
         if self.away:
             raise KeysNotFetched
         return self.issuer.jwks()
@@ -137,15 +151,73 @@ async def test_keys_outlive_auth(issuer: Issuer) -> None:
     await verifier.verify(issuer.token())
 
 
+@pytest.mark.parametrize(
+    ("claims", "methods"),
+    [({}, set()), ({"amr": ["pwd"]}, {"pwd"}), ({"amr": "pwd"}, set()), ({"amr": [1, {}]}, set())],
+    ids=["none", "a password", "no list", "a list of no names"],
+)
+async def test_token_says_what_was_shown_for_it(issuer: Issuer, claims: dict[str, Any], methods: set[str]) -> None:
+    """The claim is auth's business: a token without it, or with an odd one, holds as before."""
+    caller = await issuer.verifier().verify(issuer.token(**claims))
+
+    assert caller.methods == methods
+
+
 async def test_keys_never_had_is_a_503_not_a_401(issuer: Issuer) -> None:
     """A gateway that started before auth cannot judge a token, and says so."""
-    auth = Auth(issuer)
+    auth, now = Auth(issuer), [0.0]
     auth.away = True
-    keys = Keys(auth.fetch)
+    keys = Keys(auth.fetch, clock=lambda: now[0])
     with pytest.raises(Unavailable):
         await TokenVerifier(keys, ISSUER, AUDIENCE).verify(issuer.token())
-    auth.away = False
+    auth.away, now[0] = False, KEYS_FIRST_S
     await keys.ready()
+
+
+async def test_all_who_wait_for_the_first_keys_share_one_fetch(issuer: Issuer) -> None:
+    """A hundred requests to a silent auth wait together, not one after the other; one that leaves ends it for none."""
+    auth = Auth(issuer)
+    auth.answers.clear()
+    verifier = TokenVerifier(Keys(auth.fetch), ISSUER, AUDIENCE)
+    waiting = [asyncio.create_task(verifier.verify(issuer.token())) for _ in range(100)]
+    while not auth.calls:
+        await asyncio.sleep(0)
+    waiting.pop(0).cancel()
+    auth.answers.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*waiting)
+    assert auth.calls == 1
+
+
+async def test_first_keys_are_asked_for_once_a_second_at_most(issuer: Issuer) -> None:
+    """While auth is away, who comes in between is told so at once."""
+    auth, now = Auth(issuer), [0.0]
+    auth.away = True
+    keys = Keys(auth.fetch, clock=lambda: now[0])
+    for at in (0.0, 0.1, KEYS_FIRST_S - 0.01, KEYS_FIRST_S):
+        now[0] = at
+        with pytest.raises(Unavailable):
+            await keys.ready()
+    assert auth.calls == 2
+
+
+async def test_stale_keys_go_on_holding_while_new_ones_are_fetched(issuer: Issuer) -> None:
+    """Whoever's key is known does not wait for a silent auth; whoever's is not waits for the fetch under way."""
+    auth, now = Auth(issuer), [0.0]
+    verifier = TokenVerifier(Keys(auth.fetch, clock=lambda: now[0]), ISSUER, AUDIENCE)
+    await verifier.verify(issuer.token())
+    auth.answers.clear()
+    auth.issuer, now[0] = Issuer("rotated"), KEYS_FRESH_S + 1
+    async with asyncio.timeout(10):
+        await verifier.verify(issuer.token())
+        await verifier.verify(issuer.token())
+    new = asyncio.create_task(verifier.verify(auth.issuer.token()))
+    while auth.calls < 2:
+        await asyncio.sleep(0)
+    auth.answers.set()
+    async with asyncio.timeout(10):
+        await new
+    assert auth.calls == 2
 
 
 async def test_unknown_key_ids_cannot_load_auth(issuer: Issuer) -> None:

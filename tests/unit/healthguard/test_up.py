@@ -21,5 +21,6 @@ def test_greeting_shows_the_password_on_the_first_start_only(tmp_path: Path) -> 
     later = up.facts_of(running, who, None, 1.0)
     assert sum("the-password" in line for line in up.greeting(first)) == 1
     assert not any("the-password" in line or "hg_key" in line for line in up.greeting(later))
+    assert any(who.email in line and "exec" in line and str(tmp_path) in line for line in up.greeting(later))
     assert "the-password" not in first["try"]
     assert "hg_key" not in json.dumps([first, later])

@@ -80,6 +80,22 @@ def test_correction_names_something(empty: dict[str, Any]) -> None:
             kind.model_validate(empty)
 
 
+@pytest.mark.parametrize("outcome", ["seen by Dr. A", "Positive\n", "BRCA1", "", "x" * 65], ids=str)
+def test_correction_takes_no_free_text(outcome: str) -> None:
+    """An outcome is a label of letters, spaces and hyphens: no note, and nobody's number."""
+    with pytest.raises(ValidationError):
+        Correction(outcome=outcome)
+
+
+@pytest.mark.parametrize("typed", [" 4711-\u00c4", "4711-\u00c4 ", "4711-A\u0308"], ids=ascii)
+def test_patient_number_is_the_same_however_it_is_typed(typed: str) -> None:
+    """Blanks around it, and a letter in one character or two, make no other patient, neither stored nor searched."""
+    stored = NewPrediction.model_validate(model_answer(patient=typed, site=typed))
+    searched = Search(patient=typed, site=typed)
+
+    assert {stored.patient, stored.site, searched.patient, searched.site} == {"4711-\u00c4"}
+
+
 def test_old_correction_speaks_the_old_name() -> None:
     """`prediction` is the outcome, and no other word than the old two is taken for it."""
     assert OldCorrection.model_validate({"prediction": "Negative"}).outcome == "Negative"

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from healthguard.settings import DatabaseSettings
-from records.settings import Settings
+from records.settings import RecordsSettings
 
 WHOLE = {
     "RECORDS_DSN": "postgresql://records:dsn-password@db/records",
@@ -28,7 +28,7 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
     """The names that the chart sets are the names that are read."""
     environment.setenv("RECORDS_POOL_SIZE", "3")
 
-    settings = Settings()
+    settings = RecordsSettings()
 
     assert settings.port == 8002
     assert settings.pool_size == 3
@@ -41,7 +41,7 @@ def test_settings_without_a_decision_are_refused(environment: pytest.MonkeyPatch
     environment.delenv(name)
 
     with pytest.raises(ValidationError, match=name.removeprefix("RECORDS_").lower()):
-        Settings()
+        RecordsSettings()
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_settings_with_a_weak_secret_are_refused_and_not_repeated(
     environment.setenv(name, value)
 
     with pytest.raises(ValidationError) as caught:
-        Settings()
+        RecordsSettings()
     assert value not in str(caught.value)
 
 
 def test_settings_do_not_print_their_secrets(environment: pytest.MonkeyPatch) -> None:
     """A settings object that lands in a log tells nothing."""
-    shown = repr(Settings())
+    shown = repr(RecordsSettings())
 
     assert "dsn-password" not in shown
     assert "gggg" not in shown

@@ -1,0 +1,38 @@
+{{/* What the schema cannot say: each failure names the value. */}}
+{{- define "healthguard.check" -}}
+{{- range $service := list "auth" "records" -}}
+{{- $values := index $.Values $service -}}
+{{- if and (eq $.Values.database.mode "external") (not $values.database.existingSecret) -}}
+{{- fail (printf "%s.database.existingSecret: database.mode is external, so name the Secret that holds the address" $service) -}}
+{{- end -}}
+{{- end -}}
+{{- range $service := list "gateway" "auth" "records" -}}
+{{- if and (not $.Values.secrets.create) (not (index $.Values $service).existingSecret) -}}
+{{- fail (printf "%s.existingSecret: secrets.create is off, so name the Secret" $service) -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty .Values.gateway.existingSecret) (empty .Values.records.existingSecret) -}}
+{{- fail "records.existingSecret: it and gateway.existingSecret share a secret, so name both or none" -}}
+{{- end -}}
+{{- if and (not .Values.secrets.create) (ne .Values.database.mode "external") -}}
+{{- fail "secrets.create: only with database.mode external can it be off" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs: name the Gateway that the route joins" -}}
+{{- end -}}
+{{- with .Values.internalTLS -}}
+{{- if and .enabled (eq .source "cert-manager") (not .certManager.issuerRef.name) -}}
+{{- fail "internalTLS.certManager.issuerRef.name: name the issuer" -}}
+{{- end -}}
+{{- if and .enabled (eq .source "existing") (not (and .existing.auth .existing.records)) -}}
+{{- fail "internalTLS.existing: name the Secrets of auth and records" -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $model := .Values.models -}}
+{{- $numbers := list -}}
+{{- range $model.spec.versions -}}{{- $numbers = append $numbers (int .version) -}}{{- end -}}
+{{- if and $model.enabled (not (has (int $model.spec.traffic.stable) $numbers)) -}}
+{{- fail (printf "models.%s.spec.traffic.stable: it is none of the versions" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,57 @@
+{{/* What the secrets hook is to make, as healthguard/install/plan.py reads it; no secret is in it. */}}
+{{- define "healthguard.secretsPlan" -}}
+{{- $secrets := dict -}}
+{{- $keys := dict
+  "gateway" (dict "image-hmac-key" "make:key" "records-secret" "make:password")
+  "auth" (dict "key-encryption-key" "make:key")
+  "records" (dict "pseudonym-key" "make:key") -}}
+{{- if .Values.secrets.create -}}
+{{- range $service, $data := $keys -}}
+{{- if not (index $.Values $service).existingSecret -}}
+{{- $_ := set $secrets (include "healthguard.name" (list $ $service)) (dict "data" $data) -}}
+{{- end -}}
+{{- end -}}
+{{- if not .Values.records.existingSecret -}}
+{{- $copy := printf "${%s/records-secret}" (include "healthguard.name" (list . "gateway")) -}}
+{{- $_ := set (index $keys "records") "gateway-secret" $copy -}}
+{{- end -}}
+{{- end -}}
+{{- $database := include "healthguard.name" (list . "postgresql") -}}
+{{- $host := include "healthguard.databaseHost" . -}}
+{{- if ne .Values.database.mode "external" -}}
+{{- $evaluation := eq .Values.database.mode "evaluation" -}}
+{{- $options := $evaluation | ternary "" "?sslmode=require" -}}
+{{- range $service := list "auth" "records" -}}
+{{- $password := printf "${%s/%s-password}" $database $service -}}
+{{- if not $evaluation -}}
+{{- $password = printf "${%s-%s/password}" $database $service -}}
+{{- $_ := set $secrets (printf "%s-%s" $database $service) (dict "type" "kubernetes.io/basic-auth" "data" (dict "username" $service "password" "make:password")) -}}
+{{- end -}}
+{{- $dsn := printf "postgresql://%s:%s@%s:5432/%s%s" $service $password $host $service $options -}}
+{{- $_ := set $secrets (include "healthguard.name" (list $ (printf "%s-database" $service))) (dict "data" (dict "dsn" $dsn)) -}}
+{{- end -}}
+{{- if $evaluation -}}
+{{- $_ := set $secrets $database (dict "data" (dict "superuser-password" "make:password" "auth-password" "make:password" "records-password" "make:password")) -}}
+{{- end -}}
+{{- end -}}
+{{- $plan := dict
+  "namespace" .Release.Namespace
+  "labels" (merge (include "healthguard.selector" (list . "secrets") | fromYaml) (dict "app.kubernetes.io/managed-by" "healthguard-install"))
+  "secrets" $secrets -}}
+{{- if eq .Values.database.mode "evaluation" -}}
+{{- $locks := list $database -}}
+{{- range $service := list "auth" "records" -}}
+{{- $locks = hasKey $secrets (include "healthguard.name" (list $ $service)) | ternary (append $locks (include "healthguard.name" (list $ $service))) $locks -}}
+{{- end -}}
+{{- $_ := set $plan "claims" (dict (printf "data-%s-0" $database) $locks) -}}
+{{- end -}}
+{{- if and .Values.internalTLS.enabled (eq .Values.internalTLS.source "hook") -}}
+{{- $_ := set $plan "authority" (include "healthguard.name" (list . "ca")) -}}
+{{- $certificates := dict -}}
+{{- range $service := list "auth" "records" -}}
+{{- $_ := set $certificates (include "healthguard.tlsSecret" (list $ $service)) (dict "names" (include "healthguard.tlsNames" (list $ $service) | fromJsonArray)) -}}
+{{- end -}}
+{{- $_ := set $plan "certificates" $certificates -}}
+{{- end -}}
+{{- $plan | toJson -}}
+{{- end }}

@@ -1,0 +1,47 @@
+"""Apply: carry a plan out. What is to be done was decided in plan; here is only the order, and what a refusal means."""
+
+from datetime import UTC, datetime
+
+from serving.operator.kubernetes import Api, CallFailed
+from serving.operator.manifests import Owner
+from serving.operator.observe import Observed
+from serving.operator.plan import Plan, refused
+from serving.operator.spec import API_VERSION, GROUP, KIND
+
+
+def clock() -> str:
+    """Return the time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def carry_out(api: Api, observed: Observed, plan: Plan) -> None:
+    """
+    Bring the cluster to what *plan* says, then tell it in the status.
+
+    Raises:
+        CallFailed: the API server refused something (the status says what), or did not answer.
+    """
+    what = ""
+    try:
+        for manifest in plan.apply:
+            what = f"{manifest['kind']} {manifest['metadata']['name']}"
+            await api.apply(manifest)
+        for child in plan.delete:
+            what = f"to remove {child.kind} {child.name}"
+            await api.delete(child.kind, observed.owner.namespace, child.name, uid=child.uid)
+    except CallFailed as error:
+        await _tell(api, observed, refused(observed, plan, what, error.reason, now=clock()))
+        raise
+    await _tell(api, observed, plan.status)
+
+
+async def _tell(api: Api, observed: Observed, status: dict[str, object]) -> None:
+    # Each write wakes the watch up: the same status again would be a loop.
+    if status != observed.status:
+        await api.apply_status(_document(observed.owner, status))
+
+
+def _document(owner: Owner, status: dict[str, object]) -> dict[str, object]:
+    # With the uid, a model that was removed and made again meanwhile does not get the status of the old one.
+    metadata = {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid}
+    return {"apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "metadata": metadata, "status": status}

@@ -1,0 +1,48 @@
+"""The operator's settings, from OPERATOR_… variables; the chart sets those that have no default."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from healthguard.settings import Settings
+
+
+class OperatorSettings(Settings):
+    """What a person decides about the operator when installing it."""
+
+    model_config = SettingsConfigDict(env_prefix="OPERATOR_")
+
+    port: int = Field(default=8080, ge=1, le=65535)
+    """TCP port of /livez, /readyz and /metrics."""
+
+    namespaces: frozenset[str] = frozenset()
+    """Namespaces whose ServedModels are looked after, as a JSON list; empty: those of the whole cluster."""
+
+    image: str
+    """The operator's own image, in which stager and prober run too."""
+
+    modelserver_image: str
+    """Image of HealthGuard's model server, for the runtime `embedded`."""
+
+    tensorflow_serving_image: str
+    """Image of TensorFlow Serving for CPUs."""
+
+    tensorflow_serving_gpu_image: str
+    """Image of TensorFlow Serving for GPUs, used where a device is asked for."""
+
+    image_pull_policy: str = Field(default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$")
+    """When kubelets pull the images of model pods."""
+
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets with which kubelets pull them, as a JSON list of names."""
+
+    gateway_labels: dict[str, str] = Field(default={"app.kubernetes.io/component": "gateway"}, min_length=1)
+    """Labels of the pods that may send predictions to model pods, as a JSON object; in the same namespace."""
+
+    scraper_labels: dict[str, str] | None = None
+    """Labels of the namespaces whose pods may read model pods' metrics, as a JSON object; none: nobody may."""
+
+    drain_pods_s: int = Field(default=15, ge=1, le=600)
+    """How long a leaving model pod goes on answering, so that gateways can leave it first; seconds."""
+
+    resync_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
+    """How often every ServedModel is looked at although nothing happened, seconds."""

@@ -1,0 +1,3 @@
+module healthguard.test/tools/pause
+
+go 1.24

@@ -1,0 +1,313 @@
+"""What the chart renders, for every profile: safe pods, images through one door, no secret, least rights."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.deploy.charts import (
+    CHART,
+    CRDS_CHART,
+    NAMESPACE,
+    PROFILES,
+    ROOT,
+    Refused,
+    containers,
+    lint,
+    of_kind,
+    pod_specs,
+    template,
+    text,
+)
+
+EVERYTHING = {
+    "operator": {"clusterWide": True},
+    "ingress": {"enabled": True},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "door"}], "hostnames": ["healthguard.example"]},
+    "internalTLS": {"enabled": True},
+    "priorityClasses": {"create": True},
+    "gateway": {"autoscaling": {"enabled": True}},
+}
+"""Values that turn on what the profiles leave off."""
+
+RENDERINGS = [pytest.param((profile,), id=profile) for profile in PROFILES] + [pytest.param((), id="defaults")]
+CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition"}
+
+
+@pytest.mark.parametrize("profiles", RENDERINGS)
+def test_chart_lints_and_renders(profiles: tuple[str, ...]) -> None:
+    """Helm finds nothing to complain about, and every object has a name of its own in the release's namespace."""
+    lint(CHART, *profiles)
+    found = template({}, *profiles)
+    names = [(one["kind"], one["metadata"]["name"]) for one in found]
+    assert len(names) == len(set(names))
+    assert {one["metadata"].get("namespace") for one in found if one["kind"] not in CLUSTER_KINDS} == {NAMESPACE}
+
+
+def test_crds_chart_lints_and_renders_what_the_operator_generates() -> None:
+    """Both charts carry the definition of k8s/crd, to the byte."""
+    lint(CRDS_CHART)
+    crd = (ROOT / "k8s" / "crd" / "servedmodels.yaml").read_bytes()
+    assert (CHART / "crds" / "servedmodels.yaml").read_bytes() == crd
+    assert (CRDS_CHART / "files" / "servedmodels.yaml").read_bytes() == crd
+    rendered = template(chart=CRDS_CHART)[0]
+    assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert rendered["spec"] == yaml.safe_load(crd)["spec"]
+
+
+@pytest.mark.parametrize("profiles", RENDERINGS)
+def test_every_pod_passes_pod_security_restricted(profiles: tuple[str, ...]) -> None:
+    """Hooks and tests too: not root, no privilege to gain, no capability, the runtime's seccomp profile."""
+    for name, spec in pod_specs(template(EVERYTHING, *profiles)):
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        assert not [volume for volume in spec.get("volumes", ()) if "hostPath" in volume], name
+    for name, container in containers(template(EVERYTHING, *profiles)):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False, name
+        assert security["readOnlyRootFilesystem"] is True, name
+        assert security["capabilities"] == {"drop": ["ALL"]}, name
+
+
+def test_only_who_speaks_to_the_api_server_has_a_token() -> None:
+    """Of the long-lived pods the operator alone; of the Jobs those that have an account."""
+    with_token = {name for name, spec in pod_specs(template(EVERYTHING)) if spec["automountServiceAccountToken"]}
+    assert with_token == {"Deployment/hg-operator", "Job/hg-secrets", "Job/hg-crds", "Job/hg-leave"}
+
+
+@pytest.mark.parametrize("profiles", RENDERINGS)
+def test_every_container_has_requests_and_a_memory_limit(profiles: tuple[str, ...]) -> None:
+    """The scheduler knows what a container needs, and no container takes a node's memory."""
+    for name, container in containers(template({}, *profiles)):
+        resources = container["resources"]
+        assert {"cpu", "memory"} <= resources["requests"].keys(), name
+        assert "memory" in resources["limits"], name
+
+
+def test_every_image_goes_through_the_helper() -> None:
+    """With a mirror set, no reference names another registry: containers', and those the operator hands on."""
+    values = {"global": {"imageRegistry": "mirror.example:5000"}}
+    for name, container in containers(template(values)):
+        assert container["image"].startswith("mirror.example:5000/"), name
+    operator = of_kind(template(values), "ConfigMap")["hg-operator"]["data"]
+    handed_on = {key: value for key, value in operator.items() if key.endswith("_IMAGE")}
+    assert len(handed_on) == 4
+    assert all(value.startswith("mirror.example:5000/") for value in handed_on.values())
+
+
+def test_a_digest_wins_over_a_tag() -> None:
+    """What was tested by its digest is what runs."""
+    digest = f"sha256:{'ab' * 32}"
+    values = {"images": {"gateway": {"registry": "r.example", "tag": "1", "digest": digest}}}
+    images = dict(containers(template(values)))
+    assert images["Deployment/hg-gateway/gateway"]["image"] == f"r.example/healthguard/gateway@{digest}"
+
+
+def test_pull_secrets_reach_every_pod_and_the_operator() -> None:
+    """Hooks pull before anything else does, and model pods pull too."""
+    values = {"global": {"imagePullSecrets": [{"name": "one"}]}, "images": {"pullSecrets": ["two"]}}
+    for name, spec in pod_specs(template(values)):
+        assert spec["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}], name
+    operator = of_kind(template(values), "ConfigMap")["hg-operator"]["data"]
+    assert operator["OPERATOR_IMAGE_PULL_SECRETS"] == '["one","two"]'
+
+
+@pytest.mark.parametrize("profiles", RENDERINGS)
+def test_nothing_secret_is_rendered(profiles: tuple[str, ...]) -> None:
+    """No Secret object, no password, no key: Helm stores what it renders, and GitOps tools show it."""
+    found = template(EVERYTHING, *profiles)
+    assert of_kind(found, "Secret") == {}
+    for name, container in containers(found):
+        for variable in container.get("env", ()):
+            plain = "value" in variable and variable["name"] != "HEALTHGUARD_PLAN"
+            assert not (plain and re.search("SECRET|PASSWORD|KEY|DSN", variable["name"])), f"{name}: {variable['name']}"
+    rendered = text(EVERYTHING, *profiles)
+    assert not re.search(r"-----BEGIN|postgres(ql)?(\+asyncpg)?://[^:\s]+:[^$\s]", rendered)
+
+
+def test_rendering_twice_gives_the_same() -> None:
+    """Nothing random: a GitOps tool would see a change at every look."""
+    first = text(EVERYTHING)
+    from tests.deploy import charts
+
+    charts._rendered.cache_clear()
+    assert text(EVERYTHING) == first
+
+
+@pytest.mark.parametrize("profiles", RENDERINGS)
+def test_no_rule_has_a_wildcard(profiles: tuple[str, ...]) -> None:
+    """Every right is named."""
+    found = template(EVERYTHING, *profiles)
+    roles = of_kind(found, "Role") | of_kind(found, "ClusterRole")
+    assert roles
+    for name, role in roles.items():
+        for rule in role["rules"]:
+            assert not [part for part in (*rule["apiGroups"], *rule["resources"], *rule["verbs"]) if "*" in part], name
+
+
+def test_every_rule_says_what_it_is_for() -> None:
+    """A comment before each rule names its need."""
+    for path in (CHART / "templates").glob("*.yaml"):
+        lines = path.read_text().splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            if "apiGroups:" in line:
+                assert before.strip().startswith("#"), f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize(("wide", "kind"), [(False, "Role"), (True, "ClusterRole")])
+def test_operator_has_the_rights_that_it_says_it_needs(wide: bool, kind: str) -> None:
+    """k8s/operator/rbac.yaml is written by the operator; the chart grants exactly that."""
+    needed = yaml.safe_load((ROOT / "k8s" / "operator" / "rbac.yaml").read_text())["rules"]
+    roles = of_kind(template({"operator": {"clusterWide": wide}}), kind)
+    assert roles["clinic-hg-operator" if wide else "hg-operator"]["rules"] == needed
+
+
+def test_replicas_are_never_rendered_beside_an_autoscaler() -> None:
+    """An upgrade would undo what the autoscaler has decided, or fail on the conflict."""
+    scaled = {service: {"autoscaling": {"enabled": True}} for service in ("gateway", "auth", "records")}
+    found = template(scaled)
+    deployments = of_kind(found, "Deployment")
+    assert of_kind(found, "HorizontalPodAutoscaler").keys() == {"hg-gateway", "hg-auth", "hg-records"}
+    assert not [name for name in ("hg-gateway", "hg-auth", "hg-records") if "replicas" in deployments[name]["spec"]]
+    assert all(found["spec"]["replicas"] == 1 for found in of_kind(template(), "Deployment").values())
+
+
+def test_disruption_budgets_let_broken_pods_go() -> None:
+    """A pod that never becomes ready must not keep its node from being emptied."""
+    budgets = of_kind(template(), "PodDisruptionBudget")
+    assert budgets.keys() == {"hg-gateway", "hg-auth", "hg-records"}
+    assert {found["spec"]["unhealthyPodEvictionPolicy"] for found in budgets.values()} == {"AlwaysAllow"}
+
+
+def test_probes_mean_what_they_say() -> None:
+    """Readiness asks whether the pod takes requests; nothing asks for the models, whose bad day is not the pod's."""
+    for name in ("gateway", "auth", "records", "operator"):
+        container = of_kind(template(), "Deployment")[f"hg-{name}"]["spec"]["template"]["spec"]["containers"][0]
+        paths = {
+            probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+        }
+        assert paths == {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+
+
+def test_pods_outlive_what_is_in_flight() -> None:
+    """The kubelet's patience is longer than the wait before the signal and the time to finish."""
+    spec = of_kind(template({"gateway": {"settings": {"shutdown_s": 45}}}), "Deployment")["hg-gateway"]["spec"]
+    pod = spec["template"]["spec"]
+    wait = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= wait + 45
+
+
+def test_changed_settings_mean_new_pods() -> None:
+    """A service reads its settings once, so the pod's template carries their digest."""
+
+    def checksum(values: dict[str, object]) -> str:
+        pod = of_kind(template(values), "Deployment")["hg-gateway"]["spec"]["template"]
+        return str(pod["metadata"]["annotations"]["checksum/settings"])
+
+    assert checksum({}) != checksum({"gateway": {"settings": {"log_level": "DEBUG"}}})
+    assert checksum({}) != checksum({"models": {"anemia": {"enabled": False}}})
+
+
+def test_models_are_those_of_the_repository() -> None:
+    """Versions and digests are those of the manifests; the gateway's list is that of the ServedModels."""
+    found = of_kind(template(), "ServedModel")
+    for model, served in found.items():
+        manifest = yaml.safe_load((ROOT / "models" / model / "servedmodel.yaml").read_text())
+        assert served["spec"]["versions"] == manifest["spec"]["versions"]
+        assert served["spec"]["traffic"] == manifest["spec"]["traffic"]
+    listed = yaml.safe_load(of_kind(template(), "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
+    assert {one["name"]: one["stable"] for one in listed} == {
+        name: one["spec"]["traffic"]["stable"] for name, one in found.items()
+    }
+
+
+def test_gateway_asks_where_the_operator_serves() -> None:
+    """The chart and the operator agree on the name of a version's Service and its port."""
+    from serving.operator.manifests import Owner, endpoint
+
+    listed = yaml.safe_load(of_kind(template(), "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
+    expected = {one["name"]: [endpoint(Owner(one["name"], NAMESPACE, "uid"), one["stable"])] for one in listed}
+    assert {one["name"]: one["endpoints"] for one in listed} == expected
+
+
+def test_a_third_model_is_one_entry_more() -> None:
+    """It becomes a ServedModel and a line in the gateway's list."""
+    version = {"version": 7, "storageUri": "https://models.example/skin/7", "digest": f"sha256:{'0' * 64}"}
+    model = {"enabled": True, "spec": {"versions": [version], "traffic": {"stable": 7}}}
+    found = template({"models": {"skin": model}})
+    assert of_kind(found, "ServedModel")["skin"]["spec"] == model["spec"]
+    assert '"name":"skin"' in of_kind(found, "ConfigMap")["hg-gateway-models"]["data"]["models.json"]
+
+
+def test_migrations_come_before_everything_that_needs_them() -> None:
+    """With a database of one's own, as hooks; with one that comes with the release, before each pod's service."""
+    external = {"database": {"mode": "external"}} | {
+        service: {"database": {"existingSecret": "s"}} for service in ("auth", "records")
+    }
+    jobs = of_kind(template(external), "Job")
+    for service in ("auth", "records"):
+        hook = jobs[f"hg-{service}-migration"]["metadata"]["annotations"]
+        assert hook["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert (
+            "initContainers"
+            not in of_kind(template(external), "Deployment")[f"hg-{service}"]["spec"]["template"]["spec"]
+        )
+        pod = of_kind(template(), "Deployment")[f"hg-{service}"]["spec"]["template"]["spec"]
+        assert pod["initContainers"][0]["command"] == ["healthguard", service, "migrate"]
+    secrets = jobs["hg-secrets"]["metadata"]["annotations"]
+    assert int(secrets["helm.sh/hook-weight"]) < int(hook["helm.sh/hook-weight"])
+
+
+def test_hooks_leave_nothing_behind() -> None:
+    """What a hook made goes when it has done its work; Helm would not remove it at uninstall."""
+    for found in template(EVERYTHING):
+        annotations = found["metadata"].get("annotations", {})
+        if "helm.sh/hook" in annotations:
+            policy = annotations["helm.sh/hook-delete-policy"].split(",")
+            assert set(policy) == {"before-hook-creation", "hook-succeeded"}, found["metadata"]["name"]
+
+
+def test_extra_objects_are_templates() -> None:
+    """As text and as YAML."""
+    one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-one", "namespace": "x"}}
+    other = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}-two"}\n'
+    assert {"hg-one", "hg-two"} <= of_kind(template({"extraObjects": [one, other]}), "ConfigMap").keys()
+
+
+@pytest.mark.parametrize("source", ["hook", "cert-manager", "existing"])
+def test_internal_tls_reaches_every_edge(source: str) -> None:
+    """Both servers listen with a certificate, and every address of them is https with an authority to check."""
+    issuer = {"certManager": {"issuerRef": {"name": "ca"}}, "existing": {"auth": "a", "records": "r"}}
+    found = template({"internalTLS": {"enabled": True, "source": source} | issuer})
+    data = {name: one["data"] for name, one in of_kind(found, "ConfigMap").items()}
+    urls = [data["hg-gateway"][f"GATEWAY_{name}_URL"] for name in ("AUTH", "JWKS", "RECORDS")]
+    assert all(url.startswith("https://") for url in (*urls, data["hg-records"]["RECORDS_JWKS_URL"]))
+    assert {"GATEWAY_UPSTREAM_CA_FILE"} <= data["hg-gateway"].keys()
+    assert {"RECORDS_UPSTREAM_CA_FILE", "RECORDS_TLS_CERT_FILE"} <= data["hg-records"].keys()
+    assert "AUTH_TLS_CERT_FILE" in data["hg-auth"]
+    probes = of_kind(found, "Deployment")["hg-auth"]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    assert probes["httpGet"]["scheme"] == "HTTPS"
+
+
+def test_gateway_never_holds_a_servers_key() -> None:
+    """Of the Secret with records' certificate it mounts the authority alone."""
+    found = of_kind(template({"internalTLS": {"enabled": True}}), "Deployment")["hg-gateway"]
+    volumes = {volume["name"]: volume for volume in found["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["upstream"]["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+
+
+def test_a_value_that_the_schema_cannot_judge_is_refused_by_name() -> None:
+    """The message begins with what to set."""
+    for values, name in (
+        ({"database": {"mode": "external"}}, "auth.database.existingSecret"),
+        ({"gateway": {"existingSecret": "x"}}, "records.existingSecret"),
+        ({"secrets": {"create": False}}, "existingSecret"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+        ({"internalTLS": {"enabled": True, "source": "cert-manager"}}, "internalTLS.certManager.issuerRef.name"),
+        ({"internalTLS": {"enabled": True, "source": "existing"}}, "internalTLS.existing"),
+        ({"models": {"cancer": {"spec": {"traffic": {"stable": 9}}}}}, "models.cancer.spec.traffic.stable"),
+    ):
+        with pytest.raises(Refused, match=re.escape(name)):
+            template(values)
