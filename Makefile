@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-train
-CODE := healthguard gateway auth records serving models k8s tests
+CODE := healthguard gateway auth records serving models helm k8s tests
 EXTRAS := local gateway auth records operator modelserver train
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 INSTALL = $(BIN)/uv pip install --quiet --no-deps --require-hashes
@@ -80,9 +80,12 @@ fmt: $(VENV)/dev.stamp ## Format the code and mend what the linter can
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
+# The same tests as in `make test`, with the numbers that a figure may be quoted from.
+PROVE = HEALTHGUARD_PROVE=1 HEALTHGUARD_CRASH_ROUNDS=20 RECORDS_CRASH_CYCLES=200
+
 .PHONY: prove
-prove: $(VENV)/dev.stamp $(TRAIN)/stamp ## Run the proofs with their full numbers (hundreds of kill cycles; an hour)
-	@HEALTHGUARD_PROVE=1 $(BIN)/pytest -m prove $(ARGS)
+prove: $(VENV)/dev.stamp ## Run the crash proofs with their full numbers (200 crashes of the database, 20 rounds of kills)
+	@$(PROVE) $(BIN)/pytest tests/integration/records/test_durability.py tests/integration/local/test_crashes.py $(ARGS)
 
 ## ---- make
 
@@ -95,10 +98,12 @@ protos: $(VENV)/dev.stamp ## Compile the protobuf messages of serving/tfs
 	@$(BIN)/python -m serving.tfs.generate
 
 .PHONY: manifests
-manifests: $(VENV)/dev.stamp ## Write the CRD and the operator's rights from the typed code
+manifests: $(VENV)/dev.stamp ## Write the CRD, the operator's rights and the chart's schema from the typed code
 	@$(BIN)/python -m serving.operator.crd > k8s/crd/servedmodels.yaml
 	@$(BIN)/python -m serving.operator.rbac > k8s/operator/rbac.yaml
 	@cp k8s/crd/servedmodels.yaml helm/healthguard/crds/servedmodels.yaml
+	@cp k8s/crd/servedmodels.yaml helm/healthguard-crds/files/servedmodels.yaml
+	@$(BIN)/python helm/schema.py
 
 .PHONY: lock
 lock: $(VENV)/build.stamp ## Resolve the dependencies again and write the hash-pinned locks

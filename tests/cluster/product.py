@@ -65,12 +65,12 @@ class Installed:
         where = f"--namespace={self.namespace}"
         return self.cluster.helm(self.helm_version, *arguments, where, timeout_s=_HELM_S)
 
-    def apply(self, folder: Path, values: dict[str, Any], *, command: str = "install") -> str:
+    def apply(self, folder: Path, values: dict[str, Any], *, command: str = "install", timeout: str = "10m") -> str:
         """Install or upgrade, and wait until all of it is ready."""
         file = folder / f"{command}.yaml"
         file.write_text(yaml.safe_dump(values))
         profile = f"--values={CHART / 'values' / 'dev.yaml'}"
-        return self.helm(command, RELEASE, str(CHART), profile, f"--values={file}", "--wait", "--timeout=10m")
+        return self.helm(command, RELEASE, str(CHART), profile, f"--values={file}", "--wait", f"--timeout={timeout}")
 
     def get(self, *arguments: str) -> Any:
         """Return what `kubectl get` finds in the namespace."""

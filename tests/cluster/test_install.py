@@ -138,8 +138,23 @@ def test_lost_secrets_are_not_made_anew(release: Installed, cluster: Cluster, tm
     }
     cluster.apply(json.dumps(claim), f"--namespace={release.namespace}")
     with pytest.raises(CommandFailed):
-        release.apply(tmp_path, values(hooks={"activeDeadlineSeconds": 40}))
+        release.apply(tmp_path, values(), timeout="40s")
+    told = cluster.kubectl("logs", "job/hg-secrets", f"--namespace={release.namespace}")
+    assert "restore the Secret, or delete the claim" in told
     assert not KEPT & {one["metadata"]["name"] for one in release.get("secrets")["items"]}
+
+
+def test_an_upgrade_leaves_the_autoscalers_replicas_alone(release: Installed, cluster: Cluster, tmp_path: Path) -> None:
+    """What the autoscaler has decided stands, whatever is upgraded."""
+    scaled = {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 2}}}
+    release.apply(tmp_path, values(**scaled))
+    wait_until(lambda: _replicas(release) == 2, "the autoscaler to ask for two gateways", 120)
+    release.apply(tmp_path, values(**scaled, auth={"settings": {"log_level": "DEBUG"}}), command="upgrade")
+    assert _replicas(release) == 2
+
+
+def _replicas(release: Installed) -> int:
+    return int(release.get("deployment", "hg-gateway")["spec"]["replicas"])
 
 
 @pytest.mark.parametrize("profile", PROFILES)

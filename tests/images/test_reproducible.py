@@ -15,7 +15,6 @@ ALL = build.buildable()
 SERVICES = ALL if os.environ.get("HEALTHGUARD_PROVE") else ["gateway"]
 
 
-@pytest.mark.prove
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_built_anew_has_the_same_digest(built: Built, service: str, tmp_path: Path) -> None:
     """A build that takes no step from the cache ends with the same bytes."""
