@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 from types import FrameType
 
 import uvicorn
@@ -43,8 +44,8 @@ def serve(app: FastAPI, settings: Settings) -> None:
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Return how the server listens."""
-    return uvicorn.Config(
+    """Return how the server listens: loaded, since TLS 1.2 at least is set on the context that loading makes."""
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -61,8 +62,13 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_s,
-        # TLS 1.2 at least, and the ciphers of Python's own default. No client certificates: the kubelet's probes have
-        # none, and who a caller is, its token or the gateway's secret says.
+        # The ciphers are Python's own default. No client certificates: the kubelet's probes have none, and who a caller
+        # is, its token or the gateway's secret says.
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
     )
+    config.load()
+    if config.ssl is not None:
+        # Python's default is whatever OpenSSL was built with: 1.2 in most builds, anything at all in Debian 12's.
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config

@@ -39,17 +39,16 @@ def test_batching_refuses_a_task_larger_than_a_batch(batching: Server) -> None:
 def test_batching_refuses_when_the_queue_is_full(batching: Server) -> None:
     """With the interpreter busy 8 rows may wait; others are UNAVAILABLE at once, and all that waited are answered."""
     busy = send(batching, slow(6000))
-    futures = [send(batching, request({"x": floats((n, n))})) for n in range(12)]
-    wait_until(lambda: sum(future.done() for future in futures) >= 3)
-    refused = [future for future in futures if future.done()]
+    # Calls race each other to the server: some may run before the slow one, so more are sent than can wait.
+    futures = [send(batching, request({"x": floats((n, n))})) for n in range(24)]
+    wait_until(lambda: any(future.done() and future.exception() for future in futures))
+    wait_until(lambda: sum(not future.done() for future in futures) <= 8)
+    refused = [future for future in futures if future.done() and future.exception()]
     assert not busy.done()
     for future in refused:
         assert future.exception().code() == grpc.StatusCode.UNAVAILABLE
-        assert (
-            future.exception()
-            .details()
-            .startswith("The batch scheduling queue to which this task was submitted is full")
-        )
+        text = future.exception().details()
+        assert text.startswith("The batch scheduling queue to which this task was submitted is full")
     for n, future in enumerate(futures):
         if future not in refused:
             assert list(future.result(timeout=20).outputs["y"].float_val) == [2 * n, 2 * n]

@@ -20,7 +20,6 @@ def test_server_listens_with_tls_where_a_certificate_is_set(tmp_path: Path) -> N
     certificate.write_bytes(pair.certificate)
     key.write_bytes(pair.key)
     config = server_config(FastAPI(), Settings(port=8000, tls_cert_file=certificate, tls_key_file=key))
-    config.load()
     assert config.ssl is not None
     assert config.ssl.minimum_version >= ssl.TLSVersion.TLSv1_2
 
@@ -28,7 +27,6 @@ def test_server_listens_with_tls_where_a_certificate_is_set(tmp_path: Path) -> N
 def test_server_listens_plainly_where_none_is_set() -> None:
     """As on one machine."""
     config = server_config(FastAPI(), Settings(port=8000))
-    config.load()
     assert config.ssl is None
 
 
