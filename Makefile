@@ -28,7 +28,7 @@ $(VENV)/build.stamp: requirements/build.txt
 	@touch $@
 
 $(VENV)/local.stamp: requirements/local.txt $(VENV)/build.stamp pyproject.toml
-	@echo "Installing what HealthGuard needs (about 250 MB, once) …"
+	@echo "Installing what HealthGuard needs (about 550 MB on disk, once) …"
 	@$(INSTALL) --python $(BIN)/python -r $<
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -39,7 +39,7 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/local.stamp
 	@touch $@
 
 $(TRAIN)/stamp: requirements/train.txt $(VENV)/build.stamp
-	@echo "Installing what training needs: TensorFlow among it (about 1.5 GB, once) …"
+	@echo "Installing what training needs: TensorFlow among it (about 1.5 GB on disk, once) …"
 	@$(PYTHON) -m venv $(TRAIN)
 	@$(INSTALL) --python $(TRAIN)/bin/python -r $<
 	@touch $@
