@@ -65,7 +65,8 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip_config,target=/etc/pip.
       install --no-deps --require-hashes --ignore-requires-python --only-binary :all: --no-compile \
       --requirement /tmp/requirements.txt
 # Leave out what nothing uses at run time: tests, type stubs, C sources and headers, other people's commands, debug
-# information, OpenCV's face detectors, and Pillow's AVIF and fonts (no image format of ours, no text is drawn).
+# information, OpenCV's face detectors, Pillow's AVIF and fonts (no image format of ours, no text is drawn), NumPy's
+# modules for its own tests, and Pygments' grammars but Python's (tracebacks).
 # Byte code is compiled here because the root file system is read-only later; "unchecked-hash" makes it a function of
 # the source alone, where Python's default would store a time.
 COPY k8s/images/strip_libraries.py /tmp/
@@ -74,6 +75,8 @@ RUN set -eu; cd /opt/healthguard/venv; \
     find bin ! -type d ! -name 'python*' -delete; \
     find lib -depth -type d \( -name tests -o -name include -o -path '*/cv2/data' \) -exec rm -rf {} +; \
     find lib -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name '*.cpp' -o -name '*.a' \
+      -o -path '*/numpy/_core/_simd.*' -o -path '*/numpy/_core/_*_tests.*' \
+      -o -path '*/pygments/lexers/*' ! -name python.py ! -name _mapping.py ! -name __init__.py \
       -o -path '*/PIL/_avif.*' -o -path '*/PIL/_imagingft.*' -o -path '*/pillow.libs/libavif-*' \
       -o -path '*/pillow.libs/libfreetype-*' -o -path '*/pillow.libs/libharfbuzz-*' \) -delete; \
     python3 /tmp/strip_libraries.py lib; \
@@ -92,7 +95,7 @@ RUN set -eu; cd /opt/healthguard; \
     python3 -m compileall -q --invalidation-mode unchecked-hash app
 
 
-# ---- what runs
+# ---- what runs: how each image starts comes before what it holds, which changes most
 
 FROM ${BASE} AS runtime
 # The first line of ours: k8s/images/build.py tells the base's layers from ours by it.
@@ -103,9 +106,6 @@ RUN set -eu; \
       /usr/lib/python3*/ensurepip /usr/lib/python3/dist-packages/pip* /usr/share/python-wheels /usr/bin/pip*; \
     echo 'healthguard:x:10001:10001:HealthGuard:/nonexistent:/usr/sbin/nologin' >> /etc/passwd; \
     echo 'healthguard:x:10001:' >> /etc/group
-COPY --from=dependencies /opt/healthguard/venv /opt/healthguard/venv
-COPY --from=ready /opt/healthguard/bin /opt/healthguard/bin
-COPY --from=ready /opt/healthguard/app /opt/healthguard/app
 # PYTHONSAFEPATH: what lies in the working directory is never imported.
 ENV PATH=/opt/healthguard/bin:/opt/healthguard/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -141,19 +141,33 @@ ENTRYPOINT ["python", "-m", "serving.modelserver"]
 
 # The demonstration models as data, for a cluster without object storage: mounted as an image volume, or run once to
 # fill a volume (`… /mnt/models`). It has the base only for its `cp`, and shares it with the images above.
+FROM runtime AS run-models
+ENTRYPOINT ["cp", "--recursive", "/models/."]
+CMD ["/mnt/models"]
+
+
+# ---- the images: a program with its dependencies, or models
+
+FROM run-${SERVICE} AS program
+COPY --from=dependencies /opt/healthguard/venv /opt/healthguard/venv
+COPY --from=ready /opt/healthguard /opt/healthguard
+
 FROM ${BASE} AS packed
 COPY --from=code /models /models
 RUN chmod -R u=rwX,go=rX /models
 
-FROM ${BASE} AS run-models
-STOPSIGNAL SIGTERM
+FROM run-models AS image-models
 COPY --from=packed /models /models
-WORKDIR /
-USER 10001:10001
-ENTRYPOINT ["cp", "--recursive", "/models/."]
-CMD ["/mnt/models"]
 
-FROM run-${SERVICE}
+FROM program AS image-gateway
+FROM program AS image-auth
+FROM program AS image-records
+FROM program AS image-operator
+FROM program AS image-modelserver
+
+FROM image-${SERVICE}
+# Last, though they seldom change: buildah keeps such steps under their text, not their values, and further up it would
+# name one service's image after another. (Its --label would name every step's image, and change digests.)
 ARG SERVICE
 ARG BASE
 ARG VERSION=0

@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-train
+CLIENTS := .venv-clients
 CODE := healthguard gateway auth records serving models helm k8s tests
-EXTRAS := local gateway auth records operator modelserver train
+EXTRAS := local gateway auth records operator modelserver tensorflow train
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 INSTALL = $(BIN)/uv pip install --quiet --no-deps --require-hashes
 ARGS ?=
@@ -44,6 +45,12 @@ $(TRAIN)/stamp: requirements/train.txt $(VENV)/build.stamp
 	@$(INSTALL) --python $(TRAIN)/bin/python -r $<
 	@touch $@
 
+$(CLIENTS)/stamp: requirements/clients.txt $(VENV)/build.stamp
+	@echo "Installing the clients of other people that the tests use (about 400 MB on disk, once) …"
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(INSTALL) --python $(CLIENTS)/bin/python -r $<
+	@touch $@
+
 ## ---- run
 
 .PHONY: up
@@ -61,11 +68,12 @@ smoke: $(VENV)/local.stamp ## Start everything in a temporary folder, predict, r
 ## ---- prove
 
 .PHONY: test-deps
-test-deps: $(VENV)/dev.stamp $(TRAIN)/stamp ## Install all that the test suites need
+test-deps: $(VENV)/dev.stamp $(TRAIN)/stamp $(CLIENTS)/stamp ## Install all that the test suites need (as root also what a cluster node needs)
+	@$(BIN)/python -m tests.cluster deps
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## Run every suite; what could not run is named at the end
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m tests $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev.stamp ## Format, lint, types, imports and unit tests, in under a minute
@@ -83,9 +91,11 @@ fmt: $(VENV)/dev.stamp ## Format the code and mend what the linter can
 # The same tests as in `make test`, with the numbers that a figure may be quoted from.
 PROVE = HEALTHGUARD_PROVE=1 HEALTHGUARD_CRASH_ROUNDS=20 RECORDS_CRASH_CYCLES=200
 
+PROOFS = $(shell grep --recursive --files-with-matches --include='test_*.py' 'HEALTHGUARD_PROVE\|gateway.fleet' tests)
+
 .PHONY: prove
-prove: $(VENV)/dev.stamp ## Run the crash proofs with their full numbers (200 crashes of the database, 20 rounds of kills)
-	@$(PROVE) $(BIN)/pytest tests/integration/records/test_durability.py tests/integration/local/test_crashes.py $(ARGS)
+prove: $(VENV)/dev.stamp ## Run the proofs with their full numbers: crashes, kills, slow clients, hostile files, fresh phantoms (hours)
+	@$(PROVE) $(BIN)/pytest tests/integration/records/test_durability.py tests/integration/local/test_crashes.py $(PROOFS) $(ARGS)
 
 ## ---- make
 
@@ -109,6 +119,7 @@ manifests: $(VENV)/dev.stamp ## Write the CRD, the operator's rights and the cha
 lock: $(VENV)/build.stamp ## Resolve the dependencies again and write the hash-pinned locks
 	@$(LOCK) --group pyproject.toml:build --output-file requirements/build.txt
 	@$(LOCK) --extra dev pyproject.toml --output-file requirements/dev.txt
+	@$(LOCK) --extra clients pyproject.toml --output-file requirements/clients.txt
 	@for extra in $(EXTRAS); do \
 	  echo "locking $$extra"; \
 	  $(LOCK) --extra $$extra --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$extra.txt; \
@@ -128,8 +139,8 @@ cluster-down: $(VENV)/dev.stamp ## Stop the cluster and leave nothing of it
 .PHONY: test-cluster
 test-cluster: $(VENV)/dev.stamp ## Run the suites that need Kubernetes, helm or a builder of images
 	@$(BIN)/python -m tests.cluster deps
-	@$(BIN)/pytest tests/deploy tests/images tests/cluster $(ARGS)
+	@$(BIN)/python -m tests tests/deploy tests/images tests/cluster $(ARGS)
 
 .PHONY: bench
-bench: ## Measure the path of a prediction against the machine's limit (comes with the issue on the gateway)
-	@echo "make bench does not exist yet: it comes with the issue on the gateway"; exit 1
+bench: $(VENV)/dev.stamp $(TRAIN)/stamp ## Measure against this machine's limit (ARGS="--help" shows the options); on a quiet machine
+	@$(BIN)/python -m tests.load.bench $(ARGS)

@@ -23,7 +23,7 @@ from auth.tables import User
 from auth.throttle import Throttle
 from healthguard.database import Database
 from healthguard.problems import Forbidden, Unauthorized
-from healthguard.sources import source_of
+from healthguard.sources import address_of, source_of
 from healthguard.tokens import Caller as TokenCaller
 from healthguard.tokens import Role, TokenVerifier, bearer_token
 
@@ -88,21 +88,6 @@ async def open_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession
 # commit that fails would follow a 201 that the client has read.
 Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
 ReadSession = Annotated[AsyncSession, Depends(open_read_session, scope="function")]
-
-
-def address_of(request: Request, trusted_hops: int) -> str:
-    """
-    Return the address that a request comes from, as the outermost proxy of ours saw it.
-
-    Each proxy appends the address that it saw, so our proxies' entries are counted from the right: what stands further
-    left the client may have invented. A header with fewer entries than we have proxies did not come through them.
-    """
-    peer = request.client.host if request.client else ""
-    if trusted_hops == 0:
-        return peer
-    entries = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
-    seen = [entry.strip() for entry in entries if entry.strip()]
-    return seen[-trusted_hops][:64] if len(seen) >= trusted_hops else peer
 
 
 async def _source(request: Request, settings: Settings) -> str:

@@ -1,41 +1,64 @@
 """Assemble the gateway."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from random import Random
 
 import aiohttp
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway import openapi
+from gateway import images, openapi
+from gateway.answers import Answers, MemoryAnswers, RedisAnswers
+from gateway.calls import Calls
+from gateway.compression import BYTES_MIN, LEVEL, Compression
+from gateway.concurrency import ConcurrencyLimit
+from gateway.credentials import Credentials
 from gateway.deps import State
-from gateway.discovery import read_models_file
+from gateway.discovery import DeclaredModel, read_models_file, watch_models_file
 from gateway.headers import SecurityHeaders
 from gateway.images import Decoder
-from gateway.limits import AnonymousLimit
+from gateway.kubernetes import Cluster, in_cluster
+from gateway.limits import CallerLimits, Rates
 from gateway.metrics import PredictionMetrics
+from gateway.model_tls import ModelTls
+from gateway.open_inference import OpenInference
+from gateway.open_inference_grpc import Service, credentials_from, start
 from gateway.predictor import Predictor
 from gateway.records_client import Records
-from gateway.routes import anemia, auth, cancer, models, predictions, records
-from gateway.served import Watch, connect_model
+from gateway.redis import Redis
+from gateway.routes import anemia, auth, cancer, models, predictions, records, v2
+from gateway.served import ServedModel, ServedModels
 from gateway.settings import GatewaySettings
+from gateway.shadows import Shadows
 from gateway.uploads import UploadBudget, UploadLimits
 from gateway.upstream import Upstream, session
 from healthguard import __version__
 from healthguard.health import Health
-from healthguard.http import install
+from healthguard.http import Faults, install
 from healthguard.jwks import fetch_from
+from healthguard.logging import frames_of
 from healthguard.metrics import HttpMetrics
 from healthguard.telemetry import NO_TELEMETRY
+from healthguard.tls import trusting
 from healthguard.tokens import Keys, TokenVerifier
 
+log = structlog.get_logger()
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
+
+TRADES_AT_ONCE = 8
+"""Connections to auth over which API keys are traded: log-ins, which are slow on purpose, have others."""
+WATCHES_AT_ONCE = 4
 
 TAGS = [
     {"name": "predictions", "description": "Make predictions and read them back."},
     {"name": "models", "description": "What is served."},
     {"name": "auth", "description": "People, passwords and tokens."},
+    {"name": "open inference protocol", "description": "For clients of KServe and Triton; stores nothing."},
     {"name": "breast cancer, old names", "description": "Paths of the application that HealthGuard replaced."},
     {"name": "anemia, old names", "description": "Paths of the application that HealthGuard replaced."},
     {"name": "history, old names", "description": "Paths of the applications that HealthGuard replaced."},
@@ -60,17 +83,38 @@ def create_app(settings: GatewaySettings, lifespan: Lifespan | None = None) -> F
         docs_url=None,
         redoc_url=None,
     )
-    # Before the other two, and so inside them: the 500s that it makes then have their headers, too.
-    install(app, health, http_metrics, trust_request_id=False)
+    # What is added first stands innermost: a 500 has all headers, and a preflight has a request id.
+    app.add_middleware(Faults)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Patient"],
-        expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Total-Count"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "X-API-Key",
+            "X-Patient",
+            "X-Request-Timeout",
+            "traceparent",
+            "tracestate",
+        ],
+        expose_headers=[
+            *(
+                "Cache-Status",
+                "Location",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+                "X-Request-Id",
+                "X-Total-Count",
+            )
+        ],
     )
     app.add_middleware(SecurityHeaders)
-    for subject in (predictions, models, records, auth, cancer, anemia):
+    app.add_middleware(Compression, minimum_size=BYTES_MIN, compresslevel=LEVEL)
+    install(app, health, http_metrics, trust_request_id=False)
+    for subject in (predictions, models, records, auth, cancer, anemia, v2):
         app.include_router(subject.router)
     openapi.complete(app)
     return app
@@ -82,58 +126,177 @@ def _lifespan(settings: GatewaySettings, health: Health, metrics: PredictionMetr
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            state = await open_state(settings, metrics, stack)
-            health.checks = {
-                "auth_keys": state["verifier"].keys.ready,
-                "records": state["records"].upstream.ready,
-                **{f"model_{name}": model.ready for name, model in state["models"].items()},
-            }
-            health.started = True
-            yield state
+            yield await open_state(settings, metrics, health, stack)
 
     return lifespan
 
 
-async def open_state(settings: GatewaySettings, metrics: PredictionMetrics, stack: AsyncExitStack) -> State:
+async def open_state(
+    settings: GatewaySettings, metrics: PredictionMetrics, health: Health, stack: AsyncExitStack
+) -> State:
     """
-    Open what handlers need; *stack* closes it.
+    Open what handlers need; *stack* closes it. *health* is told once it is known what is to be served.
 
     Raises:
-        OSError, ValueError: the models file cannot be read, or is not of its form.
+        OSError, ValueError: the models file or the certificates cannot be read, or are not of their form.
     """
-    models = {declared.name: connect_model(declared) for declared in read_models_file(settings.models_file)}
-    watch = Watch(models, interval_s=settings.status_interval_s, timeout_s=settings.status_timeout_s)
-    watch.start()
-    stack.push_async_callback(watch.close)
-    decoder = Decoder(settings.decode_threads, settings.hmac_key())
-    stack.callback(decoder.close)
 
     async def pool(connections_max: int = settings.upstream_connections_max) -> aiohttp.ClientSession:
         """Open a pool for one service: one that hangs must not hold what the others need."""
-        return await stack.enter_async_context(session(connections_max, settings.upstream_ca_file))
+        return await stack.enter_async_context(session(connections_max, trusted))
 
-    return State(
-        verifier=TokenVerifier(
-            Keys(fetch_from(await pool(1), settings.jwks_url)), settings.token_issuer, settings.token_audience
-        ),
-        models=models,
-        predictor=Predictor(
-            decoder,
-            metrics,
-            timeout_s=settings.predict_timeout_s,
-            in_flight_max=settings.predictions_in_flight_max,
-            # Spreads load; nobody gains by guessing it.
-            random=Random(),  # noqa: S311
-        ),
-        records=Records(
-            Upstream("records", settings.records_url, await pool(), settings.records_timeout_s),
-            settings.records_secret.get_secret_value(),
-            metrics,
-        ),
+    trusted = trusting(settings.upstream_ca_file, settings.upstream_cert_file, settings.upstream_key_file)
+    # Spreads load; nobody gains by guessing it.
+    random = Random()  # noqa: S311
+    redis = Redis(settings.redis_url.get_secret_value()) if settings.redis_url else None
+    if redis is not None:
+        stack.push_async_callback(redis.close)
+    keys = Keys(fetch_from(await pool(1), settings.jwks_url))
+    rates = Rates(redis)
+    verifier = TokenVerifier(keys, settings.token_issuer, settings.token_audience)
+    trades = Upstream("auth", settings.auth_url, await pool(TRADES_AT_ONCE), settings.auth_timeout_s)
+    records = Upstream("records", settings.records_url, await pool(), settings.records_timeout_s)
+
+    def changed(models: Mapping[str, ServedModel]) -> None:
+        """Let readiness and metrics be those of what is served now."""
+        metrics.follow_limits(models)
+        checks = {f"model_{name}": model.ready for name, model in models.items()}
+        health.checks = {"auth_keys": keys.ready, "records": records.ready, **checks}
+        health.started = True
+
+    served = _serve(settings, metrics, changed, stack)
+    await _discover(settings, metrics, served, stack)
+    _run(metrics.watch_lag(), stack)
+    decoder = stack.enter_context(closing(Decoder(settings.decode_threads, settings.hmac_key())))
+    calls = Calls(metrics, random)
+    shadows = Shadows(calls, random, in_flight_max=settings.shadows_in_flight_max, timeout_s=settings.predict_timeout_s)
+    stack.push_async_callback(shadows.close)
+    predictor = Predictor(
+        decoder, calls, shadows, _answers(settings, redis), sticky_key=settings.hmac_key(), random=random
+    )
+    state = State(
+        credentials=Credentials(verifier, trades, rates),
+        models=served.models,
+        predictor=predictor,
+        open_inference=OpenInference(health, served.models, calls, predictor),
+        records=Records(records, settings.records_secret.get_secret_value(), metrics),
         auth=Upstream("auth", settings.auth_url, await pool(), settings.auth_timeout_s),
-        upload_limits=UploadLimits(settings.image_bytes_max, settings.image_pixels_max, settings.upload_timeout_s),
+        upload_limits=UploadLimits(
+            settings.image_bytes_max,
+            settings.image_pixels_max,
+            settings.upload_timeout_s,
+            images.USUAL | set(settings.image_kinds),
+        ),
         upload_budget=UploadBudget(settings.uploads_bytes_max),
         forwarded_budget=UploadBudget(settings.forwarded_bytes_max),
         trusted_hops=settings.trusted_hops,
-        anonymous=AnonymousLimit(allowed=settings.anonymous_anemia, per_minute=settings.anonymous_per_minute),
+        trusted_proxies=settings.trusted_proxies,
+        limits=_limits(settings, rates),
+        predict_timeout_s=settings.predict_timeout_s,
     )
+    await _listen_for_grpc(settings, state, stack)
+    return state
+
+
+async def _listen_for_grpc(settings: GatewaySettings, state: State, stack: AsyncExitStack) -> None:
+    """
+    Open the port of the Open Inference Protocol over gRPC, where one is set.
+
+    Raises:
+        OSError: the port is taken, or the certificate cannot be read.
+    """
+    if settings.grpc_port is None:
+        return
+    credentials = None
+    if settings.tls_cert_file and settings.tls_key_file:
+        credentials = credentials_from(settings.tls_cert_file, settings.tls_key_file)
+    service = Service(
+        state["open_inference"], state["credentials"], state["limits"], timeout_s=settings.predict_timeout_s
+    )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    server = await start(service, f"{host}:{settings.grpc_port}", credentials)
+    stack.push_async_callback(server.stop, settings.shutdown_s)
+
+
+def _serve(
+    settings: GatewaySettings,
+    metrics: PredictionMetrics,
+    changed: Callable[[Mapping[str, ServedModel]], None],
+    stack: AsyncExitStack,
+) -> ServedModels:
+    """
+    Return what keeps the served models, still without any.
+
+    Raises:
+        OSError, ValueError: the certificates cannot be read.
+    """
+    tls = None
+    if settings.models_ca_file is not None:
+        tls = ModelTls(
+            settings.models_ca_file, settings.models_cert_file, settings.models_key_file, settings.models_server_name
+        )
+    served = ServedModels(
+        interval_s=settings.status_interval_s,
+        timeout_s=settings.status_timeout_s,
+        new_limit=lambda: ConcurrencyLimit(settings.predictions_in_flight_max, settings.latency_target_s),
+        tls=tls,
+        drain_s=settings.predict_timeout_s,
+        changed=changed,
+    )
+    stack.push_async_callback(served.close)
+    _run(served.renew_certificates(), stack)
+    return served
+
+
+async def _discover(
+    settings: GatewaySettings, metrics: PredictionMetrics, served: ServedModels, stack: AsyncExitStack
+) -> None:
+    """
+    Learn what to serve, and go on learning.
+
+    Raises:
+        OSError, ValueError: the models file cannot be read or is not of its form, or this is no pod.
+    """
+    if settings.models_file is not None and settings.discovery == "file":
+        found: list[DeclaredModel] = read_models_file(settings.models_file)
+        served.apply(found)
+        _run(watch_models_file(settings.models_file, served.apply), stack)
+        return
+    access = in_cluster(os.environ, settings.kubernetes_namespace)
+    kubernetes = await stack.enter_async_context(session(WATCHES_AT_ONCE, trusting(None)))
+    cluster = Cluster(kubernetes, access, served.apply)
+    metrics.discovery_age.set_function(cluster.age_s)
+    _run(cluster.watch(), stack)
+
+
+def _limits(settings: GatewaySettings, rates: Rates) -> CallerLimits:
+    return CallerLimits(
+        rates,
+        settings.requests_per_minute,
+        anonymous=settings.anonymous_anemia,
+        anonymous_per_minute=settings.anonymous_per_minute,
+    )
+
+
+def _answers(settings: GatewaySettings, redis: Redis | None) -> Answers | None:
+    if not settings.answers_kept_max:
+        return None
+    return RedisAnswers(redis, settings.answers_kept_s) if redis else MemoryAnswers(settings.answers_kept_max)
+
+
+def _run(work: Coroutine[None, None, None], stack: AsyncExitStack) -> None:
+    """Do *work* beside the requests until *stack* closes."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell_of_its_end)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def _tell_of_its_end(task: asyncio.Task[None]) -> None:
+    """Log work that ended though it never should: what it kept fresh is old from now on."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        log.error("background_work_ended", exception=type(exc).__qualname__, frames=frames_of(exc))

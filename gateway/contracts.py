@@ -48,9 +48,9 @@ class InputSpec(_Part):
 
 
 class Calibration(_Part):
-    """How the score was calibrated; the graph has done it already."""
+    """How the score was calibrated; the graph has done it already. With `none` nobody measured it."""
 
-    method: Literal["temperature"]
+    method: Literal["temperature", "none"]
     temperature: float = Field(gt=0)
 
 
@@ -84,17 +84,24 @@ class TableConfidence(_Part):
 
 
 class OutOfDistribution(_Part):
-    """Above the limit an image is unlike what the model was made for."""
+    """Above the limit an image is unlike what the model was made for; with `none` the score is always 0, and below."""
 
-    method: Literal["mahalanobis"]
+    method: Literal["mahalanobis", "none"]
     limit: float = Field(ge=0)
 
 
 class Explain(_Part):
-    """The grid of the heat map that the `explain` signature gives."""
+    """The grid of the heat map that the `explain` signature gives; with `none` there is none, and `reason` says why."""
 
-    method: Literal["grad-cam"]
-    grid: list[Annotated[int, Field(ge=1, le=SIDE_PX_MAX)]] = Field(min_length=2, max_length=2)
+    method: Literal["grad-cam", "occlusion", "none"]
+    grid: list[Annotated[int, Field(ge=1, le=SIDE_PX_MAX)]] = Field(default=[], max_length=2)
+    reason: str | None = Field(default=None, max_length=1000)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.grid) != (0 if self.method == "none" else 2):
+            raise ValueError("a heat map has a height and a width")
+        return self
 
 
 class Contract(_Part):
@@ -114,6 +121,8 @@ class Contract(_Part):
     recommendations: dict[Label, Annotated[str, Field(min_length=1, max_length=1000)]]
     intended_use: str = Field(max_length=8000)
     demonstration: bool
+    limitations: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(default=[], max_length=32)
+    """What the version cannot do, a sentence each."""
     weights_digest: Digest
     card_digest: Digest
 

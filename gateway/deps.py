@@ -5,40 +5,53 @@ All of these are coroutines, also where nothing is awaited: FastAPI runs a plain
 costs more than the function.
 """
 
+import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Header, Path, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from gateway.limits import AnonymousLimit, address_of
+from gateway.credentials import KEY_HEADER, Credentials
+from gateway.headers import CALLER, STANDING
+from gateway.limits import CallerLimits
+from gateway.open_inference import OpenInference
 from gateway.predictor import Predictor
-from gateway.problems import UnknownModel
+from gateway.problems import Overloaded, UnknownModel
 from gateway.records_client import Records as RecordsClient
 from gateway.served import ServedModel
 from gateway.uploads import Upload, UploadBudget, UploadLimits, patient_of, read_upload
 from gateway.upstream import Upstream
 from healthguard.problems import Forbidden, ValidationFailed, request_id_of
+from healthguard.sources import Network, address_of
 from healthguard.tokens import Caller as TokenCaller
-from healthguard.tokens import Role, TokenVerifier, bearer_token
+from healthguard.tokens import Role
 
 SMALL_IMAGE_BYTES_MAX = 5 * 1024 * 1024 - 1
 """POST /api/predict has always taken images below 5 MB."""
 
 
+REQUEST_TIMEOUT_MAX_S = 3600.0
+
+
 class State(TypedDict):
     """The long-lived objects, built by the lifespan."""
 
-    verifier: TokenVerifier
+    credentials: Credentials
     models: dict[str, ServedModel]
     predictor: Predictor
+    open_inference: OpenInference
     records: RecordsClient
     auth: Upstream
     upload_limits: UploadLimits
     upload_budget: UploadBudget
     forwarded_budget: UploadBudget
     trusted_hops: int
-    anonymous: AnonymousLimit
+    trusted_proxies: tuple[Network, ...]
+    limits: CallerLimits
+    predict_timeout_s: float
 
 
 def state_of(request: Request) -> State:
@@ -48,7 +61,8 @@ def state_of(request: Request) -> State:
 
 def client_of(request: Request) -> str:
     """Return the network address of who asks, behind as many proxies as the setting says."""
-    return address_of(request, state_of(request)["trusted_hops"])
+    state = state_of(request)
+    return address_of(request, state["trusted_hops"], state["trusted_proxies"])
 
 
 Bearer = Annotated[
@@ -58,28 +72,46 @@ Bearer = Annotated[
 """Tells OpenAPI about the token; the header itself is read by `bearer_token`, which answers with our problem."""
 
 
-async def verify_caller(request: Request, _documented: Bearer = None) -> TokenCaller:
+ApiKey = Annotated[
+    str | None,
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key, for programs.")),
+]
+
+
+async def verify_caller(request: Request, _token: Bearer = None, _key: ApiKey = None) -> TokenCaller:
     """
-    Return who asks, from the access token; checked here, without a call.
+    Return who asks, from the access token, checked here without a call; or from an API key.
 
     Raises:
-        Unauthorized: there is no token, or one that does not hold.
-        Unavailable: auth's keys were never had.
+        Unauthorized: there is no token or key, or one that does not hold.
+        Unavailable: auth's public keys were never had, or auth is away and the API key is not known here.
+        TooManyRequests: this caller has used up the requests of this minute.
     """
-    return await state_of(request)["verifier"].verify(bearer_token(request.headers.get("authorization")))
+    state, headers = state_of(request), request.headers
+    caller = await state["credentials"].caller(
+        headers.get("authorization"),
+        headers.get(KEY_HEADER),
+        source=client_of(request),
+        request_id=request_id_of(request),
+    )
+    request.scope[CALLER] = caller
+    request.scope[STANDING] = await state["limits"].hit(caller.subject)
+    return caller
 
 
-async def verify_caller_or_anonymous(request: Request, _documented: Bearer = None) -> TokenCaller | None:
+async def verify_caller_or_anonymous(
+    request: Request, _token: Bearer = None, _key: ApiKey = None
+) -> TokenCaller | None:
     """
     Return who asks; None for a caller without a token, where the setting allows one, within the rate for such.
 
     Raises:
         Unauthorized, Unavailable: as `verify_caller`.
-        TooManyRequests: the address has used up its requests without a token.
+        TooManyRequests: the caller, or the address without a token, has used up its requests.
     """
-    anonymous = state_of(request)["anonymous"]
-    if anonymous.allowed and "authorization" not in request.headers:
-        anonymous.hit(client_of(request))
+    limits = state_of(request)["limits"]
+    if limits.anonymous and "authorization" not in request.headers and KEY_HEADER not in request.headers:
+        request.scope[STANDING] = await limits.hit_anonymous(client_of(request))
         return None
     return await verify_caller(request)
 
@@ -97,13 +129,61 @@ async def model_named(request: Request, model: Annotated[str, Path(max_length=63
     return found
 
 
+async def model_to_ask(
+    request: Request, model: Annotated[str, Path(max_length=63, examples=["cancer"])]
+) -> ServedModel:
+    """
+    Return the model that the path names, if it may be asked now: a refusal should come before the image is read.
+
+    Raises:
+        UnknownModel: none of this name is served here.
+        Overloaded: too many predictions of it are in flight.
+    """
+    found = await model_named(request, model)
+    if found.limit.full:
+        state_of(request)["predictor"].refused(found)
+        raise Overloaded(retry_after_ms=found.limit.retry_after_ms())
+    return found
+
+
 def served(name: str) -> Callable[[Request], Awaitable[ServedModel]]:
-    """Return a dependency on the model called *name*, for paths that name none."""
+    """Return a dependency on the model called *name*, to ask it, for paths that name none."""
 
     async def find(request: Request) -> ServedModel:
-        return await model_named(request, name)
+        return await model_to_ask(request, name)
 
     return find
+
+
+async def deadline_of(request: Request) -> float:
+    """
+    Return until when the request may take, by the event loop's clock; it counts from before the image is read.
+
+    The header is read by hand, which costs a hundredth of FastAPI's way; `openapi.image_body` documents it.
+
+    Raises:
+        ValidationFailed: X-Request-Timeout is no time.
+    """
+    timeout_s = state_of(request)["predict_timeout_s"]
+    if (wished := request.headers.get("x-request-timeout")) is not None:
+        timeout_s = min(timeout_s, _seconds(wished))
+    return asyncio.get_running_loop().time() + timeout_s
+
+
+def _seconds(text: str) -> float:
+    """
+    Return a positive number of seconds, an hour at most.
+
+    Raises:
+        ValidationFailed: it is none.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= REQUEST_TIMEOUT_MAX_S:
+        raise ValidationFailed(errors=[{"location": "header.x-request-timeout", "code": "invalid"}])
+    return seconds
 
 
 async def read_image(request: Request) -> AsyncIterator[Upload]:
@@ -127,8 +207,7 @@ async def read_small_image(request: Request) -> AsyncIterator[Upload]:
     """
     state = state_of(request)
     general = state["upload_limits"]
-    bytes_max = min(SMALL_IMAGE_BYTES_MAX, general.image_bytes_max)
-    limits = UploadLimits(bytes_max, general.image_pixels_max, general.timeout_s)
+    limits = replace(general, image_bytes_max=min(SMALL_IMAGE_BYTES_MAX, general.image_bytes_max))
     async with read_upload(request, limits, state["upload_budget"]) as upload:
         yield upload
 
@@ -171,6 +250,8 @@ async def _request_id(request: Request) -> str:
 Caller = Annotated[TokenCaller, Depends(verify_caller)]
 CallerOrAnonymous = Annotated[TokenCaller | None, Depends(verify_caller_or_anonymous)]
 Model = Annotated[ServedModel, Depends(model_named)]
+ModelToAsk = Annotated[ServedModel, Depends(model_to_ask)]
+Deadline = Annotated[float, Depends(deadline_of)]
 Image = Annotated[Upload, Depends(read_image)]
 SmallImage = Annotated[Upload, Depends(read_small_image)]
 Patient = Annotated[str | None, Depends(named_patient)]

@@ -1,5 +1,5 @@
 """
-How a camera was held: the orientation that a JPEG's or PNG's EXIF block tells.
+How a camera was held: the orientation that an image's EXIF block tells.
 
 Only this one number is read. Whatever is broken in a block of metadata means "as it lies", as viewers take it.
 
@@ -34,6 +34,23 @@ def png_orientation(content: bytes | bytearray) -> int:
         return UPRIGHT
     length = int.from_bytes(content[start - 4 : start])
     return _from_tiff(content[start + 4 : start + 4 + length])
+
+
+def webp_orientation(content: bytes | bytearray) -> int:
+    """Return the orientation, 1..8, of a WebP."""
+    position = 12
+    while position + 8 <= len(content):
+        length = int.from_bytes(content[position + 4 : position + 8], "little")
+        if content.startswith(b"EXIF", position):
+            block = content[position + 8 : position + 8 + length]
+            return _from_tiff(block.removeprefix(b"Exif\0\0"))
+        position += 8 + length + length % 2
+    return UPRIGHT
+
+
+def tiff_orientation(content: bytes | bytearray) -> int:
+    """Return the orientation, 1..8, of a TIFF."""
+    return _from_tiff(content)
 
 
 def jpeg_segments(content: bytes | bytearray) -> Iterator[tuple[int, int, int]]:

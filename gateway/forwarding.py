@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway.deps import client_of, state_of
+from gateway.headers import CALLER
 from gateway.uploads import UploadLimits, read_body
 from gateway.upstream import ANSWER_HEADERS, REQUEST_HEADERS, Answer, Upstream, passed
 from healthguard.problems import InvalidRequest, NotFound, request_id_of
@@ -84,6 +85,9 @@ async def forward(
     if len(request.url.query) > QUERY_CHARS_MAX:
         raise InvalidRequest("The query is too long.")
     sent = passed(request.headers, REQUEST_HEADERS)
+    if (caller := request.scope.get(CALLER)) is not None:
+        # The services behind know tokens only; whoever showed an API key has one by now.
+        sent["authorization"] = f"Bearer {caller.token}"
     # One address, whatever came: auth counts log-ins by it, and trusts one hop, which is us.
     sent["x-forwarded-for"] = client_of(request)
     limits = UploadLimits(BODY_BYTES_MAX, 0, BODY_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Response headers that keep browsers from guessing, framing and keeping what the API answers."""
+"""Response headers: what keeps browsers from guessing, framing and keeping answers; and where a rate stands."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,6 +10,9 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 NO_STORE = (b"cache-control", b"no-store")
+
+CALLER, STANDING = "healthguard.caller", "healthguard.standing"
+"""Where a request's scope says who asks, and how they stand with their rate limit."""
 
 
 class SecurityHeaders:
@@ -27,7 +30,9 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 said = any(name == NO_STORE[0] for name, _ in message["headers"])
-                message["headers"] = [*message["headers"], *HEADERS, *(() if said else (NO_STORE,))]
+                standing = scope.get(STANDING)
+                limits = standing.headers() if standing is not None else ()
+                message["headers"] = [*message["headers"], *HEADERS, *limits, *(() if said else (NO_STORE,))]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

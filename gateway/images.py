@@ -1,5 +1,6 @@
 """
-From the bytes of a JPEG or PNG to the picture that a model takes: uint8[height, width, 3], RGB.
+From the bytes of a JPEG or PNG to the picture that a model takes: uint8[height, width, 3], RGB. WebP and TIFF are
+options of an installation; DICOM will be the next kind: its header is checked in `check`, its pixels made in `decode`.
 
 Checked before anything is decoded: what it is (by content, never by name), how many pixels it says it has, and how
 much memory decoding would take.
@@ -20,7 +21,7 @@ import hmac
 import io
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -30,10 +31,21 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.contracts import InputSpec
-from gateway.exif import SOS, jpeg_orientation, jpeg_segments, png_orientation
+from gateway.exif import (
+    SOS,
+    jpeg_orientation,
+    jpeg_segments,
+    png_orientation,
+    tiff_orientation,
+    webp_orientation,
+)
+from gateway.optional_images import is_tiff, is_webp, tiff_size, webp_size
 from gateway.problems import BrokenImage, SeveralPictures, TooManyPixels, UnsupportedImage
 
 Pixels = NDArray[np.uint8]
@@ -51,6 +63,9 @@ WHOLE_PIXELS_MAX = 2_000_000
 STRIP_PIXELS = 250_000
 """Larger PNGs are converted and reduced strip by strip: each conversion of a whole one would be another copy of it."""
 
+CHUNKS_MAX = 16_384
+"""Chunks of a PNG. Encoders write pieces of 8 KiB and more; a million empty ones would keep a thread for seconds."""
+
 SCANS_AT_PIXELS_MAX = 10
 """
 Scans that the largest picture may have; ten is what encoders write for a progressive JPEG. Each scan is a pass over all
@@ -63,30 +78,41 @@ cv2.setNumThreads(0)
 Image.MAX_IMAGE_PIXELS = None
 
 
+Kind = Literal["jpeg", "png", "webp", "tiff"]
+USUAL: frozenset[Kind] = frozenset({"jpeg", "png"})
+
+
 @dataclass(frozen=True)
 class EncodedImage:
-    """A JPEG or PNG whose header was checked, and its size in pixels as stored."""
+    """An image whose header was checked, and its size in pixels as stored."""
 
     content: bytes | bytearray
-    kind: Literal["jpeg", "png"]
+    kind: Kind
     width: int
     height: int
 
 
-def check(content: bytes | bytearray, *, pixels_max: int) -> EncodedImage:
+def check(content: bytes | bytearray, *, pixels_max: int, kinds: frozenset[Kind] = USUAL) -> EncodedImage:
     """
     Tell what the content is, and that its header asks for no more than can be decoded.
 
+    Args:
+        kinds: what is taken here.
+
     Raises:
-        UnsupportedImage: neither JPEG nor PNG.
+        UnsupportedImage: none of them.
         BrokenImage: the header cannot be read.
         TooManyPixels: width times height, or that times the number of scans, is too much work; or a side is too long.
-        SeveralPictures: an animated PNG.
+        SeveralPictures: an animated PNG or WebP, or a TIFF of several pages.
     """
     if content.startswith(JPEG_START):
         image = _checked_jpeg(content, pixels_max)
     elif content.startswith(PNG_START):
         image = _checked_png(content, pixels_max)
+    elif "webp" in kinds and is_webp(content):
+        image = EncodedImage(content, "webp", *webp_size(content))
+    elif "tiff" in kinds and is_tiff(content):
+        image = EncodedImage(content, "tiff", *tiff_size(content))
     else:
         raise UnsupportedImage
     if image.width * image.height > pixels_max:
@@ -130,11 +156,10 @@ def decode(image: EncodedImage, spec: InputSpec) -> Pixels:
         BrokenImage: it cannot be decoded to its end.
         TooManyPixels: decoding it would take too much memory.
     """
-    orientation = (jpeg_orientation if image.kind == "jpeg" else png_orientation)(image.content)
+    orientation = ORIENTATIONS[image.kind](image.content)
     # Reduced first and turned then: a turned copy of the large picture would double what it takes.
     lying = spec if orientation < 5 else spec.model_copy(update={"height": spec.width, "width": spec.height})
-    pixels = _decode_jpeg(image, lying) if image.kind == "jpeg" else _decode_png(image, lying)
-    return _upright(pixels, orientation)
+    return _upright(DECODERS[image.kind](image, lying), orientation)
 
 
 def _bounded(image: EncodedImage, bytes_needed: float) -> None:
@@ -203,9 +228,11 @@ def _decode_png(image: EncodedImage, spec: InputSpec) -> Pixels:
     Decode with Pillow: as fast as OpenCV here, and it refuses damaged files without printing about them.
 
     Raises:
-        BrokenImage: it cannot be decoded to its end.
+        BrokenImage: it cannot be decoded to its end, or has too many chunks.
         TooManyPixels: it would take too much memory.
     """
+    if more_chunks_than(CHUNKS_MAX, image.content):
+        raise BrokenImage
     try:
         # The class itself: Image.open would import and try the parsers of other formats, too.
         with PngImageFile(io.BytesIO(image.content)) as opened:
@@ -218,6 +245,52 @@ def _decode_png(image: EncodedImage, spec: InputSpec) -> Pixels:
     # Pillow's parsers let pass what they meet: OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError.
     except Exception as exc:
         raise BrokenImage from exc
+
+
+def _decode_whole(opener: Callable[[io.BytesIO], ImageFile], bytes_a_pixel: int) -> Callable[..., Pixels]:
+    """Return a decoder of one of Pillow's formats, whose decoding takes so many bytes for each pixel."""
+
+    def decode_whole(image: EncodedImage, spec: InputSpec) -> Pixels:
+        """
+        Decode with Pillow.
+
+        Raises:
+            BrokenImage: it cannot be decoded to its end, or is not what its header said.
+            TooManyPixels: it would take too much memory.
+        """
+        _bounded(image, image.width * image.height * bytes_a_pixel)
+        try:
+            with opener(io.BytesIO(image.content)) as opened:
+                _same(image, opened)
+                return fit(_to_rgb(opened), spec)
+        except Exception as exc:
+            raise BrokenImage from exc
+
+    return decode_whole
+
+
+def _same(image: EncodedImage, opened: ImageFile) -> None:
+    """
+    Hold what a decoder's parser has read against what `check` has.
+
+    Raises:
+        BrokenImage: it is larger, or of a kind that is not brought to RGB here (floating point, 32 bits).
+    """
+    if opened.width * opened.height > image.width * image.height or opened.mode not in _MODES:
+        raise BrokenImage
+
+
+_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "RGBX"})
+
+
+def more_chunks_than(limit: int, content: bytes | bytearray) -> bool:
+    """Tell whether a PNG has more chunks than *limit*."""
+    position = len(PNG_START)
+    for _ in range(limit):
+        if position + 12 > len(content):
+            return False
+        position += 12 + int.from_bytes(content[position : position + 4])
+    return position + 12 <= len(content)
 
 
 # Bytes for each pixel in Pillow's memory; every other mode of a PNG has four, those with fewer channels among them.
@@ -236,6 +309,21 @@ def _to_rgb(image: Image.Image) -> Pixels:
         image = Image.new("RGBA", layer.size, "white")
         image.alpha_composite(layer)
     return np.asarray(image.convert("RGB"))
+
+
+DECODERS: Mapping[Kind, Callable[[EncodedImage, InputSpec], Pixels]] = {
+    "jpeg": _decode_jpeg,
+    "png": _decode_png,
+    # The decoder's own copy, ours, and one in colour.
+    "webp": _decode_whole(WebPImageFile, 12),
+    "tiff": _decode_whole(TiffImageFile, 8),
+}
+ORIENTATIONS: Mapping[Kind, Callable[[bytes | bytearray], int]] = {
+    "jpeg": jpeg_orientation,
+    "png": png_orientation,
+    "webp": webp_orientation,
+    "tiff": tiff_orientation,
+}
 
 
 # What undoes each EXIF orientation; the names say where the stored picture's first row and column lie.

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
+from gateway.openapi_components import SCHEMAS, Document, operations_of, share
 from gateway.problems import (
     BadUpstream,
     BrokenImage,
@@ -42,7 +43,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 _IMAGE = {"type": "string", "format": "binary"}
 
-TOKEN_PROBLEMS: Sequence[type[Problem]] = (Unauthorized, Unavailable)
+TOKEN_PROBLEMS: Sequence[type[Problem]] = (Unauthorized, Unavailable, UpstreamUnavailable, BadUpstream, TooManyRequests)
 UPLOAD_PROBLEMS: Sequence[type[Problem]] = (
     InvalidRequest,
     UploadTooSlow,
@@ -66,6 +67,15 @@ UPSTREAM_PROBLEMS: Sequence[type[Problem]] = (
 )
 
 
+REQUEST_TIMEOUT = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "required": False,
+    "description": "How long the answer is worth waiting for; seconds. A bound of ours holds all the same.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+}
+
+
 def image_body(*, patient: bool = False) -> dict[str, Any]:
     """Return `openapi_extra` for a path that takes an image, as a form or as the raw body."""
     fields: dict[str, Any] = {"file": _IMAGE | {"description": "A JPEG or PNG."}}
@@ -76,7 +86,19 @@ def image_body(*, patient: bool = False) -> dict[str, Any]:
     content |= {
         media_type: {"schema": _IMAGE} for media_type in ("image/jpeg", "image/png", "application/octet-stream")
     }
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [REQUEST_TIMEOUT]}
+
+
+OVERLAY: Responses = {
+    201: {
+        "content": {"image/png": {"schema": _IMAGE | {"description": "With explain: the heat map over the image."}}},
+        "headers": {
+            "Location": {"description": "Where the record is.", "schema": {"type": "string"}},
+            "Cache-Status": {"description": "Whether the scores were known (RFC 9211).", "schema": {"type": "string"}},
+        },
+    }
+}
+"""What a prediction answers beside its record."""
 
 
 def prediction_responses(*further: type[Problem]) -> Responses:
@@ -84,10 +106,45 @@ def prediction_responses(*further: type[Problem]) -> Responses:
     return responses(*TOKEN_PROBLEMS, *UPLOAD_PROBLEMS, *PREDICTION_PROBLEMS, *further)
 
 
-Document = dict[str, Any]
-
 UPSTREAM_DOCUMENT = Path(__file__).with_name("upstream_openapi.json")
-SCHEMAS = "#/components/schemas/"
+
+READ = "records_read_record_v1_predictions__record_id__get"
+CORRECT = "records_correct_record_v1_predictions__record_id__put"
+DELETE = "records_delete_record_v1_predictions__record_id__delete"
+OLD_READ = "records_read_old_record_predictions__number__get"
+OLD_CORRECT = "records_correct_old_record_predictions__number__put"
+OLD_DELETE = "records_delete_old_record_predictions__number__delete"
+
+LINKS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
+    "create_prediction_api_v1_models__model__predictions_post": (
+        "201",
+        dict.fromkeys((READ, CORRECT, DELETE), ("record_id", "$response.body#/id")),
+    ),
+    "predict_and_save_api_workflow_predict_and_save_post": (
+        "201",
+        dict.fromkeys((OLD_READ, OLD_CORRECT, OLD_DELETE), ("number", "$response.body#/record/id")),
+    ),
+    "records_create_client_record_predictions_post": (
+        "201",
+        dict.fromkeys((OLD_READ, OLD_CORRECT, OLD_DELETE), ("number", "$response.body#/id")),
+    ),
+    "records_list_records_v1_predictions_get": (
+        "200",
+        {READ: ("record_id", "$response.body#/items/0/id")},
+    ),
+    "auth_create_key_v1_auth_keys_post": (
+        "201",
+        {"auth_revoke_key_v1_auth_keys__key_id__delete": ("key_id", "$response.body#/id")},
+    ),
+    "list_models_api_v1_models_get": (
+        "200",
+        {
+            "get_model_api_v1_models__model__get": ("model", "$response.body#/models/0/name"),
+            "create_prediction_api_v1_models__model__predictions_post": ("model", "$response.body#/models/0/name"),
+        },
+    ),
+}
+"""By operation: the answer, and where it leads: to which operation, which parameter, and where its value stands."""
 
 
 def complete(app: FastAPI) -> None:
@@ -96,7 +153,8 @@ def complete(app: FastAPI) -> None:
 
     def openapi() -> Document:
         if app.openapi_schema is None:
-            app.openapi_schema = with_upstreams(own(), json.loads(UPSTREAM_DOCUMENT.read_text()))
+            whole = with_upstreams(own(), json.loads(UPSTREAM_DOCUMENT.read_text()))
+            app.openapi_schema = share(linked(whole))
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending the document
@@ -114,6 +172,17 @@ def with_upstreams(document: Document, upstreams: Mapping[str, Document]) -> Doc
     return document
 
 
+def linked(document: Document) -> Document:
+    """Return *document* with a link from each answer to the operations that its ids are for."""
+    by_id = {operation["operationId"]: operation for operation in operations_of(document)}
+    for source, (status, targets) in LINKS.items():
+        by_id[source]["responses"][status]["links"] = {
+            by_id[target]["summary"]: {"operationId": target, "parameters": {parameter: expression}}
+            for target, (parameter, expression) in targets.items()
+        }
+    return document
+
+
 def _renamed(upstream: Document, service: str) -> Document:
     """Return the document with the service's name before each schema's, so that two services' cannot clash."""
     text = json.dumps(upstream).replace(SCHEMAS, SCHEMAS + service.capitalize())
@@ -126,7 +195,7 @@ def _passed_on(operation: Document, service: str, path: str) -> Document:
     """Return the operation as it is here: its tag, its need of a token, and the problems that we may answer with."""
     kinds = [*UPSTREAM_PROBLEMS, *(TOKEN_PROBLEMS if service == "records" else ())]
     if service == "records":
-        operation["security"] = [{"HTTPBearer": []}]
+        operation["security"] = [{"HTTPBearer": []}, {"APIKeyHeader": []}]
     if path == "/results":
         kinds.append(TooManyRequests)
     answers = operation["responses"]

@@ -1,38 +1,22 @@
-"""From an image to a finding: decode it, choose a replica, call the model under a deadline, read the scores."""
+"""From an image to a finding: decode it, choose a version, call it under a deadline, read the scores."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
-import grpc
-import numpy as np
-import structlog
-
-from gateway.balancer import Replica, choose, choose_again
-from gateway.contracts import BadScores, Contract, Finding, InputSpec, decide
+from gateway.answers import Answers, Scores, key_of
+from gateway.calls import Attempt, Calls
+from gateway.contracts import Contract, Finding, decide
+from gateway.explain import Grid, grid_of
 from gateway.images import Decoder, Pixels
-from gateway.metrics import PredictionMetrics
-from gateway.problems import ModelUnavailable, Overloaded, PredictionTimeout
-from gateway.served import ServedModel
+from gateway.problems import NoExplanation
+from gateway.scores import Scored, rows_of, scores_of
+from gateway.served import ServedModel, ServedVersion
+from gateway.shadows import Shadows
+from gateway.traffic import drawn_for
 from gateway.uploads import Upload
-from healthguard.problems import InternalError, Problem
-from serving.tfs.client import CallFailed
-from serving.tfs.client import Prediction as Answer
-
-log = structlog.get_logger()
-
-PROBLEMS_BY_CODE: dict[grpc.StatusCode, type[Problem]] = {
-    grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
-    grpc.StatusCode.NOT_FOUND: ModelUnavailable,  # not loaded yet, or not any more
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.DEADLINE_EXCEEDED: PredictionTimeout,
-    grpc.StatusCode.INVALID_ARGUMENT: InternalError,  # the tensor is ours, and so is the mistake
-}
-"""What the client is told when a model server answers so; every other code is an InternalError."""
+from healthguard.tokens import Caller
 
 
 @dataclass(frozen=True)
@@ -45,6 +29,14 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Which part of the picture the score came from, and the picture as the model saw it."""
+
+    grid: Grid
+    pixels: Pixels
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A finding with what it came from: all that is recorded; of the picture nothing but its keyed hash."""
 
@@ -54,167 +46,145 @@ class Outcome:
     ood_score: float
     image_hmac: str
     timings: Timings
+    caller_kind: str
+    cached: bool = False
+    """Whether the scores are those that the version gave for the same pixels before."""
+    explanation: Explanation | None = None
+
+
+def kind_of(caller: Caller | None) -> str:
+    """Return what kind of caller asks, for metrics: never who."""
+    if caller is None:
+        return "anonymous"
+    return "api_key" if "api_key" in caller.methods else caller.role.value
 
 
 class Predictor:
-    """Makes predictions with the served models; too many at once of one model are refused."""
+    """Makes predictions with the served models."""
 
     def __init__(
-        self, decoder: Decoder, metrics: PredictionMetrics, *, timeout_s: float, in_flight_max: int, random: Random
+        self,
+        decoder: Decoder,
+        calls: Calls,
+        shadows: Shadows,
+        answers: Answers | None,
+        *,
+        sticky_key: bytes,
+        random: Random,
     ) -> None:
+        """
+        Args:
+            answers: where answers are kept for the same pixels; None: every picture is asked.
+            sticky_key: the key of the hash by which callers stay with a canary.
+        """
         self._decoder = decoder
-        self._metrics = metrics
-        self._timeout_s = timeout_s
-        self._in_flight_max = in_flight_max
+        self._calls = calls
+        self._metrics = calls.metrics
+        self._shadows = shadows
+        self._answers = answers
+        self._sticky_key = sticky_key
         self._random = random
 
-    async def predict(self, model: ServedModel, upload: Upload) -> Outcome:
+    async def predict(
+        self,
+        model: ServedModel,
+        upload: Upload,
+        *,
+        caller: Caller | None,
+        deadline: float,
+        explain: bool = False,
+    ) -> Outcome:
         """
-        Make a prediction with the model's stable version.
+        Make a prediction with the version that answers this request.
+
+        Args:
+            deadline: by the event loop's clock.
+            explain: ask for the heat map, too.
 
         Raises:
             Overloaded: too many predictions of this model are in flight, here or at its servers.
             ModelUnavailable: no server has the version.
             BrokenImage: the image cannot be decoded to its end.
             PredictionTimeout: it took too long.
+            NoExplanation: one was asked for, and the version gives none.
             InternalError: the model refused our tensor, or gave no probability.
         """
-        async with self._measured(model) as deadline:
-            contract = model.contract()
+        async with self._calls.admitted(model, deadline) as attempt:
+            version, contract = model.answering(self.draw(model, caller))
+            attempt.version = version.number
             decoded = await self._decoder.decode(upload.image, contract.input)
+            rows = rows_of(decoded.pixels, contract.input)
             asked_at = time.perf_counter()
-            answer = await self._ask(model, contract, decoded.pixels, deadline)
+            scores, cached = await self._scores(attempt, version, contract, rows, decoded.hmac)
+            finding = decide(contract, *scores)
+            explanation = await self._explain(attempt, version, contract, rows) if explain else None
             inference_s = time.perf_counter() - asked_at
-            score, ood_score = scores_of(answer)
-            finding = decide(contract, score, ood_score)
         phases = {"read": upload.read_s, "queue": decoded.queue_s, "decode": decoded.decode_s, "inference": inference_s}
-        self._observe(contract, phases)
+        self._metrics.observe_phases(contract.model, contract.version, phases)
+        if not cached:
+            self._shadows.compare(model, rows, Scored(version.number, scores[0], finding.outcome))
         timings = Timings(*(round(1000 * phases[name], 3) for name in ("read", "decode", "inference")))
-        return Outcome(contract, finding, score, ood_score, decoded.hmac, timings)
+        return Outcome(
+            contract, finding, *scores, decoded.hmac, timings, kind_of(caller), cached=cached, explanation=explanation
+        )
 
-    @asynccontextmanager
-    async def _measured(self, model: ServedModel) -> AsyncIterator[asyncio.Timeout]:
-        """Count, time and bound one prediction; what goes wrong in it becomes a problem."""
-        in_flight = self._metrics.in_flight.labels(model.name)
-        with self._failures(model):
-            if model.in_flight >= self._in_flight_max:
-                raise Overloaded
-            model.in_flight += 1
-            in_flight.set(model.in_flight)
-            try:
-                with self._metrics.duration.labels(model.name).time():
-                    async with asyncio.timeout(self._timeout_s) as deadline:
-                        yield deadline
-            finally:
-                model.in_flight -= 1
-                in_flight.set(model.in_flight)
+    def draw(self, model: ServedModel, caller: Caller | None) -> float:
+        """Return the draw by which this request gets its version; a caller's own where the canary is sticky."""
+        canary = model.traffic.canary
+        if canary is not None and canary.sticky and caller is not None:
+            return drawn_for(self._sticky_key, model.name, model.traffic, caller.subject)
+        return self._random.random()
 
-    @contextmanager
-    def _failures(self, model: ServedModel) -> Iterator[None]:
+    async def _scores(
+        self, attempt: Attempt, version: ServedVersion, contract: Contract, rows: Pixels, image_hmac: str
+    ) -> tuple[Scores, bool]:
         """
-        Turn what went wrong into a problem, and count it.
+        Return the version's scores for these pixels, and whether they were known before.
 
         Raises:
-            Problem: what `PROBLEMS_BY_CODE` says of a failed call; a timeout; or the problem itself.
+            CallFailed, ModelUnavailable, TimeoutError: the call failed.
+            BadScores: what came back are no scores.
         """
-        try:
-            try:
-                yield
-            except CallFailed as exc:
-                log.warning("prediction_call_failed", model=model.name, code=exc.code.name)
-                raise PROBLEMS_BY_CODE.get(exc.code, InternalError)() from exc
-            except TimeoutError as exc:
-                raise PredictionTimeout from exc
-            except BadScores as exc:
-                log.error("prediction_scores_refused", model=model.name)  # noqa: TRY400 - the text of scores stays out of logs
-                raise InternalError from exc
-        except Problem as problem:
-            self._metrics.failures.labels(model.name, problem.slug).inc()
-            raise
+        if self._answers is None:
+            return scores_of(
+                await self._calls.call(attempt, version, contract, "serving_default", {"image": rows})
+            ), False
+        key = key_of(contract, image_hmac)
+        known = await self._answers.get(key)
+        self._metrics.cache.labels(contract.model, "miss" if known is None else "hit").inc()
+        if known is not None:
+            return known, True
+        scores = scores_of(await self._calls.call(attempt, version, contract, "serving_default", {"image": rows}))
+        # Before it is kept: what is no probability must not come back from there, either.
+        decide(contract, *scores)
+        await self._answers.put(key, scores)
+        return scores, False
 
-    async def _ask(self, model: ServedModel, contract: Contract, pixels: Pixels, deadline: asyncio.Timeout) -> Answer:
+    async def _explain(self, attempt: Attempt, version: ServedVersion, contract: Contract, rows: Pixels) -> Explanation:
         """
-        Call the model; where a server is UNAVAILABLE, once more if `choose_again` and the budget say so.
-
-        Only UNAVAILABLE: any other code says that the call arrived, and would cost or fail the same again.
+        Return which part of the picture the score came from.
 
         Raises:
-            CallFailed: the call, or its second try, failed.
-            ModelUnavailable: no server has the version.
+            NoExplanation: this version gives none.
+            CallFailed, ModelUnavailable, TimeoutError: the call failed.
+            BadScores: what came back is no heat map.
         """
-        rows = rows_of(pixels, contract.input)
-        replicas = model.serving(contract)
-        model.retries.earn()
-        replica = choose(replicas, self._random)
-        try:
-            return await _call(replica, contract, rows, deadline)
-        except CallFailed as exc:
-            again = choose_again(replicas, replica, self._random)
-            if exc.code is not grpc.StatusCode.UNAVAILABLE or again is None or not model.retries.spend():
-                raise
-        self._metrics.retries.labels(model.name).inc()
-        return await _call(again, contract, rows, deadline)
+        if contract.explain.method == "none":
+            raise NoExplanation
+        answer = await self._calls.call(attempt, version, contract, "explain", {"image": rows})
+        return Explanation(grid_of(answer, contract), rows[0])
+
+    def refused(self, model: ServedModel) -> None:
+        """Count a prediction that was refused before its image was read."""
+        self._metrics.shed.labels(model.name).inc()
 
     def answered(self, outcome: Outcome) -> None:
         """Count a prediction that was answered and is not stored; those that are, `Records.save` counts."""
-        self._metrics.made(outcome.contract.model, outcome.contract.version, outcome.finding.outcome)
-
-    def _observe(self, contract: Contract, phases: dict[str, float]) -> None:
-        for phase, seconds in phases.items():
-            self._metrics.phases.labels(contract.model, phase).observe(seconds)
-
-
-async def _call(replica: Replica, contract: Contract, rows: Pixels, deadline: asyncio.Timeout) -> Answer:
-    """
-    Call one replica with the time that is left.
-
-    Raises:
-        CallFailed: any gRPC code but OK.
-        TimeoutError: no time is left.
-    """
-    timeout_s = (deadline.when() or 0.0) - asyncio.get_running_loop().time()
-    if timeout_s <= 0:
-        raise TimeoutError
-    replica.in_flight += 1
-    try:
-        return await replica.client.predict(
-            contract.model, contract.version, "serving_default", {"image": rows}, timeout_s=timeout_s
+        self._metrics.made(
+            outcome.contract.model, outcome.contract.version, outcome.finding.outcome, outcome.caller_kind
         )
-    except CallFailed as exc:
-        if exc.code is grpc.StatusCode.UNAVAILABLE:
-            replica.doubted.set()
-        raise
-    finally:
-        replica.in_flight -= 1
 
 
-def rows_of(pixels: Pixels, spec: InputSpec) -> Pixels:
-    """
-    Return one picture as a batch of one, once rank, shape and type are what the model takes.
-
-    A server may abort on a tensor of another rank (a fault of oneDNN in TensorFlow 2.21), and take other requests with
-    it.
-
-    Raises:
-        InternalError: they are not.
-    """
-    if pixels.shape != (spec.height, spec.width, 3) or pixels.dtype != np.uint8:
-        raise InternalError
-    return pixels[None]
-
-
-def scores_of(answer: Answer) -> tuple[float, float]:
-    """
-    Return the probability and the out-of-distribution score of a batch of one.
-
-    Raises:
-        BadScores: an output is missing, or not one number.
-    """
-    return _score(answer, "probability"), _score(answer, "ood_score")
-
-
-def _score(answer: Answer, output: str) -> float:
-    values: np.ndarray[Any, Any] | None = answer.outputs.get(output)
-    if values is None or values.shape != (1,) or values.dtype != np.float32:
-        raise BadScores
-    return float(values[0])
+def remaining_s(deadline: float) -> float:
+    """Return the time that is left, seconds; 0 where none is."""
+    return max(0.0, deadline - asyncio.get_running_loop().time())

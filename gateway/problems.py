@@ -7,10 +7,13 @@ The gateway's own problems.
     ├── TooManyPixels        422  more pixels than are decoded here
     ├── SeveralPictures      422  an animation: which picture is meant is not ours to guess
     ├── Indeterminate        422  the image is unlike anything the model knows (old paths only)
+    ├── NoExplanation        422  the version that answers gives no heat map
     ├── IdempotencyMismatch  422  the Idempotency-Key belongs to another request
     ├── UploadTooSlow        408  the body did not arrive in time
-    ├── TooManyRequests      429  an anonymous caller asked too often
+    ├── TooManyRequests      429  a caller asked too often
+    ├── BadTensor            400  a tensor is not what the model takes (/v2)
     ├── UnknownModel         404  no such model is served here
+    ├── UnknownVersion       404  this version of the model is not served here
     ├── BadUpstream          502  a service behind us answered what cannot be passed on
     ├── PredictionTimeout    504  the model did not answer in time
     └── Unavailable          503
@@ -27,7 +30,7 @@ from healthguard.problems import Problem, Unavailable
 
 
 class UnsupportedImage(Problem):
-    """The content is neither a JPEG nor a PNG, whatever its name or type says."""
+    """The content is no image of a kind that is taken here (JPEG and PNG), whatever its name or type says."""
 
     status, slug, title = 415, "unsupported-image", "The content is neither a JPEG nor a PNG image"
 
@@ -57,6 +60,12 @@ class Indeterminate(Problem):
     status, slug, title = 422, "indeterminate", "The image is outside what the model can judge"
 
 
+class NoExplanation(Problem):
+    """The version that answers has no heat map; without `explain` the same request gives a prediction."""
+
+    status, slug, title = 422, "no-explanation", "This model does not explain its predictions"
+
+
 class IdempotencyMismatch(Problem):
     """The Idempotency-Key was used before, for another image, model or patient."""
 
@@ -70,9 +79,9 @@ class UploadTooSlow(Problem):
 
 
 class TooManyRequests(Problem):
-    """A caller without a token has used up this minute's requests."""
+    """A caller, or an address without a token, has used up this minute's requests; RateLimit says more."""
 
-    status, slug, title = 429, "too-many-requests", "Too many requests without a token"
+    status, slug, title = 429, "too-many-requests", "Too many requests"
     members: ClassVar[Mapping[str, type]] = {"retry_after_ms": int}
 
 
@@ -80,6 +89,18 @@ class UnknownModel(Problem):
     """No model of this name is served here."""
 
     status, slug, title = 404, "unknown-model", "No such model is served here"
+
+
+class UnknownVersion(Problem):
+    """The model is served here, and not in this version."""
+
+    status, slug, title = 404, "unknown-version", "This version of the model is not served here"
+
+
+class BadTensor(Problem):
+    """What was sent to /v2 is not of the Open Inference Protocol's form, or no tensor that the model takes."""
+
+    status, slug, title = 400, "bad-tensor", "The tensors are not what the model takes"
 
 
 class BadUpstream(Problem):

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from gateway.metrics import PredictionMetrics
-from gateway.predictor import Outcome
+from gateway.predictor import Outcome, remaining_s
 from gateway.problems import BadUpstream, IdempotencyMismatch, NotStored, UpstreamUnavailable
-from gateway.schemas import Prediction
+from gateway.schemas import NewPrediction
 from gateway.uploads import Upload
 from gateway.upstream import Answer, Upstream
 from healthguard.problems import Forbidden, Problem, Unauthorized
@@ -49,13 +49,18 @@ class Records:
         caller: Caller | None,
         *,
         request_id: str,
+        deadline: float,
         patient: str | None = None,
         idempotency_key: str | None = None,
-    ) -> Prediction:
+    ) -> NewPrediction:
         """
         Store a prediction for *caller*; return it as records has it.
 
         With an idempotency key that records has seen for the same image and model, that earlier prediction is returned.
+
+        Args:
+            deadline: by the event loop's clock. It may shorten the time that records has by half at most: a prediction
+                that was made should not be thrown away because its making took long.
 
         Raises:
             NotStored: records is away, late or failing.
@@ -74,12 +79,15 @@ class Records:
                 request_id=request_id,
                 headers=headers,
                 body=to_json(new_record(outcome, upload, patient)),
+                timeout_s=max(remaining_s(deadline), self.upstream.timeout_s / 2),
             )
         except UpstreamUnavailable as exc:
             raise NotStored(AGAIN) from exc
-        self._metrics.phases.labels(outcome.contract.model, "save").observe(time.perf_counter() - started)
+        model, version = outcome.contract.model, outcome.contract.version
+        self._metrics.observe_phases(model, version, {"save": time.perf_counter() - started})
         stored = _stored(answer)
-        self._metrics.made(outcome.contract.model, outcome.contract.version, outcome.finding.outcome)
+        self._metrics.made(model, version, outcome.finding.outcome, outcome.caller_kind)
+        stored.cached = outcome.cached
         return stored
 
 
@@ -105,7 +113,7 @@ def new_record(outcome: Outcome, upload: Upload, patient: str | None) -> dict[st
     return {name: value for name, value in record.items() if value is not None}
 
 
-def _stored(answer: Answer) -> Prediction:
+def _stored(answer: Answer) -> NewPrediction:
     """
     Return the prediction of records' answer, or raise what its refusal means here.
 
@@ -114,7 +122,7 @@ def _stored(answer: Answer) -> Prediction:
     """
     if answer.status == 201:
         try:
-            return Prediction.model_validate_json(answer.body)
+            return NewPrediction.model_validate_json(answer.body)
         except ValidationError as exc:
             raise BadUpstream from exc
     slug = _slug(answer)

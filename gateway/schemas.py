@@ -79,6 +79,30 @@ class Prediction(BaseModel):
     """The patient's pseudonym."""
 
 
+class Explanation(BaseModel):
+    """Which part of the picture the score came from."""
+
+    method: Literal["grad-cam", "occlusion", "none"]
+    rows: int
+    columns: int
+    heat: Annotated[list[list[Annotated[int, Field(ge=0, le=255)]]], Field(examples=[[[0, 12], [255, 40]]])]
+    """From the top left; 0 cold, 255 hot. A square covers the same part of the picture in height and width."""
+
+    @classmethod
+    def of(cls, contract: Contract, heat: list[list[int]]) -> Self:
+        """Return a heat map as clients get it."""
+        return cls(method=contract.explain.method, rows=len(heat), columns=len(heat[0]), heat=heat)
+
+
+class NewPrediction(Prediction):
+    """A prediction that was made just now, and stored."""
+
+    cached: bool = False
+    """Whether the same version was asked about the same pixels before, and the scores are those of then."""
+    explanation: Explanation | None = None
+    """Only where it was asked for; it is not stored."""
+
+
 class VersionState(BaseModel):
     """The state of one version on the model servers."""
 
@@ -89,6 +113,13 @@ class VersionState(BaseModel):
     """How many servers say so."""
 
 
+class Share(BaseModel):
+    """A version, and its part of the requests."""
+
+    version: int
+    percent: float
+
+
 class Model(BaseModel):
     """A model that is served here."""
 
@@ -97,6 +128,10 @@ class Model(BaseModel):
     """Whether predictions can be made at the moment."""
     stable: int
     """The version that answers."""
+    canary: Share | None
+    """A version on trial, which answers a part of the requests."""
+    shadow: Share | None
+    """A version that is asked beside a part of the requests; its answers are only compared."""
     versions: list[VersionState]
     contract: Contract | None
     """What the stable version says of itself; null while it is not available."""

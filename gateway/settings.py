@@ -3,12 +3,13 @@
 import base64
 import binascii
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from healthguard.settings import TokenSettings
+from healthguard.sources import Network
 
 MIB = 1024 * 1024
 HMAC_KEY_BYTES = 32
@@ -22,17 +23,44 @@ class GatewaySettings(TokenSettings):
     port: int = Field(default=8004, ge=1, le=65535)
     """TCP port to listen on."""
 
+    grpc_port: int | None = Field(default=None, ge=1, le=65535)
+    """TCP port for the Open Inference Protocol over gRPC, e.g. 8005; none: it is spoken over HTTP alone."""
+
     auth_url: str
     """Where auth listens, e.g. http://auth:8000. Its keys are read from there unless `jwks_url` says another place."""
 
     records_url: str
     """Where records listens, e.g. http://records:8002."""
 
-    models_file: Path
-    """JSON file that names each model, its stable version and its endpoints."""
+    discovery: Literal["file", "kubernetes"] = "file"
+    """How the gateway learns what it serves: from `models_file`, or by watching the ServedModels of its namespace."""
+
+    models_file: Path | None = None
+    """JSON file that names each model, its stable version and its endpoints; needed where `discovery` is `file`."""
+
+    kubernetes_namespace: str = Field(default="", max_length=63)
+    """The namespace whose ServedModels are served; empty: the service account's own."""
+
+    models_ca_file: Path | None = None
+    """PEM file with the authority of the model servers; none: they are spoken to without TLS."""
+
+    models_cert_file: Path | None = None
+    """PEM file with the certificate that the gateway shows to model servers; none: it shows none."""
+
+    models_key_file: Path | None = None
+    """PEM file with that certificate's private key."""
+
+    models_server_name: str = Field(default="", max_length=253)
+    """What every model server's certificate names; empty: the host of its endpoint, or in Kubernetes its Service."""
 
     records_secret: SecretStr = Field(min_length=32)
     """The secret by which records knows this gateway; the same value as records' `gateway_secret`."""
+
+    upstream_cert_file: Path | None = None
+    """PEM file with the certificate by which records knows this gateway; none: nothing is shown."""
+
+    upstream_key_file: Path | None = None
+    """PEM file with that certificate's private key."""
 
     image_hmac_key: SecretStr
     """Base64 of 32 random bytes: the key of the hash under which an image's pixels are recorded."""
@@ -42,6 +70,9 @@ class GatewaySettings(TokenSettings):
 
     image_pixels_max: int = Field(default=40_000_000, ge=1, le=200_000_000)
     """Largest image that is decoded; width times height. Of kinds that need more memory, fewer: `images.BYTES_MAX`."""
+
+    image_kinds: tuple[Literal["webp", "tiff"], ...] = ()
+    """Kinds of images that are taken beside JPEG and PNG, e.g. ["webp", "tiff"]; each is one more decoder to trust."""
 
     uploads_bytes_max: int = Field(default=256 * MIB, ge=1024)
     """How much of all bodies together may be in memory at once; bytes. Beyond it, uploads get an early 503."""
@@ -59,15 +90,39 @@ class GatewaySettings(TokenSettings):
     """
 
     predict_timeout_s: float = Field(default=10.0, gt=0, le=120)
-    """How long decoding and the model may take together; seconds."""
+    """How long decoding and the model may take together; seconds. A client may ask for less by X-Request-Timeout."""
 
-    predictions_in_flight_max: int = Field(default=64, ge=1, le=4096)
-    """Predictions of one model at once; beyond it, an early 503."""
+    predictions_in_flight_max: int = Field(default=256, ge=1, le=4096)
+    """
+    Predictions of one model at once; beyond it, an early 503. The limit that holds at a moment is lower where answers
+    take longer than `latency_target_s`.
+    """
 
-    status_timeout_s: float = Field(default=2.0, gt=0, le=30)
+    latency_target_s: float = Field(default=1.0, gt=0, le=60)
+    """Latency of a prediction above which fewer are made at once; seconds."""
+
+    shadows_in_flight_max: int = Field(default=4, ge=0, le=256)
+    """Questions to shadow versions at once; beyond it they are dropped, and counted."""
+
+    answers_kept_max: int = Field(default=4096, ge=0, le=1_000_000)
+    """Scores that are kept for the same pixels and version, some hundred bytes each; 0: every picture is asked anew."""
+
+    answers_kept_s: int = Field(default=3600, ge=1, le=604_800)
+    """How long Redis keeps scores, where one is set; seconds."""
+
+    redis_url: SecretStr | None = None
+    """
+    Redis or Valkey, e.g. rediss://:…@redis:6379/0, where gateways share rate limits and kept scores; none: each pod
+    has its own.
+    """
+
+    requests_per_minute: int = Field(default=6000, ge=0, le=1_000_000)
+    """Requests that one person or program may make a minute; 0: any number."""
+
+    status_timeout_s: float = Field(default=1.5, gt=0, le=30)
     """Deadline of a question about a model's state; seconds."""
 
-    status_interval_s: float = Field(default=5.0, gt=0, le=300)
+    status_interval_s: float = Field(default=2.0, gt=0, le=300)
     """How often each model server is asked for its state once it serves; seconds. Until then it is asked sooner."""
 
     records_timeout_s: float = Field(default=5.0, gt=0, le=60)
@@ -91,6 +146,9 @@ class GatewaySettings(TokenSettings):
     the header is not read. Too few, and all clients count as one; too many, and a client can say who it is.
     """
 
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks from which X-Forwarded-For is believed, e.g. ["10.0.0.0/8"]; none: from whoever connects."""
+
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser; none by default, and never `*`."""
 
@@ -100,6 +158,29 @@ class GatewaySettings(TokenSettings):
         if not values.get("jwks_url") and isinstance(values.get("auth_url"), str):
             values = values | {"jwks_url": values["auth_url"].rstrip("/") + "/.well-known/jwks.json"}
         return values
+
+    @model_validator(mode="after")
+    def _upstream_certificate_with_key(self) -> Self:
+        if (self.upstream_cert_file is None) != (self.upstream_key_file is None):
+            raise ValueError("upstream_cert_file and upstream_key_file belong together: set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _models_can_be_found(self) -> Self:
+        if self.discovery == "file" and self.models_file is None:
+            raise ValueError("models_file: needed where discovery is file")
+        if (self.models_cert_file is None) != (self.models_key_file is None):
+            raise ValueError("models_cert_file and models_key_file belong together: set both or none")
+        if self.models_cert_file is not None and self.models_ca_file is None:
+            raise ValueError("models_cert_file is of no use without models_ca_file")
+        return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
 
     @field_validator("auth_url", "records_url")
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.images import EncodedImage, check
+from gateway.images import USUAL, EncodedImage, Kind, check
 from gateway.multipart import boundary_of, parts_of
 from gateway.problems import Overloaded, UploadTooSlow
 from healthguard.problems import InvalidRequest, PayloadTooLarge, UnsupportedMedia, ValidationFailed
@@ -19,7 +19,7 @@ FRAMING_BYTES_MAX = 64 * 1024
 FILENAME_CHARS_MAX = 255
 PATIENT_CHARS_MAX = 64
 
-RAW_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "application/octet-stream"})
+RAW_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp", "image/tiff", "application/octet-stream"})
 FORM_TYPE = "multipart/form-data"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffd]")
@@ -65,6 +65,7 @@ class UploadLimits:
     image_bytes_max: int
     image_pixels_max: int
     timeout_s: float
+    kinds: frozenset[Kind] = USUAL
 
 
 @asynccontextmanager
@@ -90,7 +91,7 @@ async def read_upload(request: Request, limits: UploadLimits, budget: UploadBudg
             raise ValidationFailed(errors=[{"location": "body.file", "code": "empty"}])
         if len(body) > limits.image_bytes_max:
             raise PayloadTooLarge(limit_bytes=limits.image_bytes_max)
-        image = check(body, pixels_max=limits.image_pixels_max)
+        image = check(body, pixels_max=limits.image_pixels_max, kinds=limits.kinds)
         yield Upload(image, filename, patient, time.perf_counter() - started)
 
 

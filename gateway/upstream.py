@@ -7,9 +7,9 @@ bounded both ways, and every call has a deadline.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import structlog
@@ -20,7 +20,6 @@ from gateway.problems import BadUpstream, UpstreamUnavailable
 from healthguard.answers import AnswerTooLong, read_bounded
 from healthguard.http import REQUEST_ID_HEADER
 from healthguard.telemetry import headers_for_call
-from healthguard.tls import trusting
 
 log = structlog.get_logger()
 
@@ -64,7 +63,15 @@ class Upstream:
     timeout_s: float
 
     async def call(
-        self, method: str, path: str, *, request_id: str, query: str = "", headers: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        *,
+        request_id: str,
+        query: str = "",
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout_s: float | None = None,
     ) -> Answer:
         """
         Make one call.
@@ -73,6 +80,7 @@ class Upstream:
             path: of the service, without the query; already percent-encoded.
             query: as the client wrote it, percent-encoded.
             headers: what the service gets beside request id and trace.
+            timeout_s: a shorter deadline than the service's own.
 
         Raises:
             UpstreamUnavailable: it is away or did not answer in time.
@@ -82,7 +90,7 @@ class Upstream:
         sent = {REQUEST_ID_HEADER: request_id, **headers_for_call(), **headers}
         try:
             async with (
-                asyncio.timeout(self.timeout_s),
+                asyncio.timeout(min(timeout_s or self.timeout_s, self.timeout_s)),
                 self.session.request(method, url, headers=sent, data=body, allow_redirects=False) as response,
             ):
                 content = await read_bounded(response.content, ANSWER_BYTES_MAX)
@@ -110,15 +118,10 @@ def passed(headers: Mapping[str, str] | Headers, allowed: frozenset[str]) -> dic
     return {name.lower(): value for name, value in headers.items() if name.lower() in allowed}
 
 
-def session(connections_max: int, ca_file: Path | None = None) -> aiohttp.ClientSession:
-    """
-    Return a pool of connections; what waits for one is under the caller's deadline.
-
-    Raises:
-        OSError: the file with the authority of https services cannot be read.
-    """
+def session(connections_max: int, trusted: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Return a pool of connections to whom *trusted* trusts; what waits for one is under the caller's deadline."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, ssl=trusting(ca_file)),
+        connector=aiohttp.TCPConnector(limit=connections_max, ssl=trusted),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept-Encoding"),

@@ -52,9 +52,9 @@ class LazyGroup(TyperGroup):
     """A group that knows the names of all commands, and imports one when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return all names: ours, the local installation's, the contributed ones."""
+        """Return all names: the local installation's, ours, the contributed ones, which may extend one of ours."""
         contributed = sorted(entry.name for entry in entry_points(group=GROUP))
-        return [*LOCAL_COMMANDS, *super().list_commands(ctx), *contributed]
+        return list(dict.fromkeys([*LOCAL_COMMANDS, *super().list_commands(ctx), *contributed]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; none where there is none of this name."""

@@ -68,7 +68,7 @@ class RequestContext:
                 response = await problems.on_anything_else(Request(scope), exc)
                 if not status:
                     await response(scope, receive, send_with_id)
-                status = 500
+                status = response.status_code
             self._finish(scope, span, status, time.perf_counter() - started)
 
     def _finish(self, scope: Scope, span: trace.Span, status: int, duration_s: float) -> None:
@@ -81,6 +81,33 @@ class RequestContext:
         if endpoint not in _QUIET:
             duration_ms = round(duration_s * 1000, 2)
             log.info("request_served", method=method, endpoint=endpoint, status=status, duration_ms=duration_ms)
+
+
+class Faults:
+    """
+    Turn a fault of ours into a problem, further inside than `RequestContext` does.
+
+    For a service with middlewares of its own: what they add to answers, a 500 should have, too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; where its answer has begun already, whoever stands outside must end it."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as exc:
+            if started or scope["type"] != "http":
+                raise
+            await (await problems.on_anything_else(Request(scope), exc))(scope, receive, send)
 
 
 def route_of(scope: Scope) -> str:
@@ -99,13 +126,13 @@ def _sent_request_id(scope: Scope) -> str | None:
 
 def install(app: FastAPI, service_health: Health, http_metrics: HttpMetrics, *, trust_request_id: bool = True) -> None:
     """
-    Make *app* a HealthGuard service. `app.state.health` is where `serve` finds it to drain.
+    Make *app* a HealthGuard service. `serve` finds in `app.state` what it drains and counts by.
 
     Args:
         trust_request_id: take the id that a request brings, which behind the gateway is the gateway's. The gateway
             itself takes none: a client could make requests of its own pass for another's in the logs.
     """
-    app.state.health = service_health
+    app.state.health, app.state.http_metrics = service_health, http_metrics
     app.add_middleware(RequestContext, http_metrics=http_metrics, trust_request_id=trust_request_id)
     problems.install(app)
     app.include_router(health.router(service_health))

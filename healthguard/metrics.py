@@ -30,6 +30,12 @@ class HttpMetrics:
             buckets=DURATION_BUCKETS_S,
             registry=self.registry,
         )
+        self.refused = Counter(
+            "healthguard_requests_refused",
+            "Requests and connections that the server refused before the application heard of them.",
+            ["problem"],
+            registry=self.registry,
+        )
 
     def observe(self, endpoint: str, method: str, status: int, duration_s: float) -> None:
         """Count one request."""

@@ -7,9 +7,11 @@ Errors as `application/problem+json` (RFC 9457): one class per kind of error, fo
     ├── Forbidden           403  this caller may not do this
     ├── NotFound            404  nothing here that this caller may see
     ├── MethodNotAllowed    405  the path is right, the method is not
+    ├── RequestTooSlow      408  the request does not arrive in time
     ├── PayloadTooLarge     413  the body is longer than this path takes
     ├── UnsupportedMedia    415  the body is of a type that this path does not take
     ├── ValidationFailed    422  a field is missing or not valid
+    ├── HeadTooLarge        431  the request line or the headers are too long
     ├── Unavailable         503  something we need is away; try again
     └── InternalError       500  our fault; only the request id is told
 
@@ -26,6 +28,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from healthguard.logging import frames_of
 
@@ -101,15 +104,20 @@ class Problem(Exception):
         """Return an example body, for OpenAPI."""
         return {"type": cls.uri(), "title": cls.title, "status": cls.status, "request_id": "4f9d0c6b2a1e4c35"}
 
-    def response(self, request_id: str) -> JSONResponse:
-        """Return the HTTP response for this problem."""
-        body = {"type": self.uri(), "title": self.title, "status": self.status, "request_id": request_id}
+    def response(self, request_id: str, **protocol_members: str) -> JSONResponse:
+        """Return the HTTP response for this problem; a protocol that others defined may want members of its own."""
+        body: dict[str, Any] = {
+            "type": self.uri(),
+            "title": self.title,
+            "status": self.status,
+            "request_id": request_id,
+        }
         if self.detail is not None:
             body["detail"] = self.detail
         headers = {"Cache-Control": "no-store"} | self.headers
         if (retry_after_ms := self.extra.get("retry_after_ms")) is not None:
             headers.setdefault("Retry-After", str(math.ceil(retry_after_ms / 1000)))
-        return JSONResponse(body | self.extra, self.status, headers, MEDIA_TYPE)
+        return JSONResponse(body | protocol_members | self.extra, self.status, headers, MEDIA_TYPE)
 
 
 class InvalidRequest(Problem):
@@ -150,6 +158,12 @@ class MethodNotAllowed(Problem):
     status, slug, title = 405, "method-not-allowed", "This path does not take this method"
 
 
+class RequestTooSlow(Problem):
+    """The request arrives so slowly that the server hears no more of it; the connection ends."""
+
+    status, slug, title = 408, "request-too-slow", "The request did not arrive in time"
+
+
 class PayloadTooLarge(Problem):
     """The body is longer than this path takes; `limit_bytes` says how much it takes."""
 
@@ -168,6 +182,12 @@ class ValidationFailed(Problem):
 
     status, slug, title = 422, "validation-failed", "A field is missing or not valid"
     members: ClassVar[Mapping[str, type]] = {"errors": list}
+
+
+class HeadTooLarge(Problem):
+    """The request line is too long, or there are too many or too long headers; the connection ends."""
+
+    status, slug, title = 431, "head-too-large", "The request line or the headers are too long"
 
 
 class Unavailable(Problem):
@@ -238,11 +258,22 @@ async def on_http_exception(request: Request, exc: HTTPException) -> JSONRespons
 
 async def on_validation_error(request: Request, exc: RequestValidationError) -> JSONResponse:
     """Answer a failed validation with places and codes only: FastAPI's default body repeats the input."""
-    return ValidationFailed(errors=[_safe_error(error) for error in exc.errors()]).response(request_id_of(request))
+    return failed(exc).response(request_id_of(request))
+
+
+def failed(exc: RequestValidationError) -> ValidationFailed:
+    """Return the problem that a failed validation is."""
+    return ValidationFailed(errors=[_safe_error(error) for error in exc.errors()])
 
 
 async def on_anything_else(request: Request, exc: Exception) -> JSONResponse:
-    """Answer a fault of ours; the log gets the exception's type and frames; its text may hold patient data."""
+    """
+    Answer a fault of ours; the log gets the exception's type and frames; its text may hold patient data.
+
+    That a client left while its body was read is no fault, and clients that do so on purpose must not fill the log.
+    """
+    if isinstance(exc, ClientDisconnect):
+        return InvalidRequest("The client left before its body had arrived.").response(request_id_of(request))
     log.error("request_failed", exception=type(exc).__qualname__, frames=frames_of(exc))
     return InternalError().response(request_id_of(request))
 

@@ -2,17 +2,25 @@
 
 import asyncio
 import signal
-import ssl
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
+from healthguard import edge, tls
+from healthguard.edge import Connection, Door
 from healthguard.health import Health
+from healthguard.metrics import HttpMetrics
 from healthguard.settings import Settings
 
 KEEP_ALIVE_S = 75
 BACKLOG = 512
+HANDSHAKE_S = 8.0
+SWEEP_TICKS = 5
+"""uvicorn ticks ten times a second."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -28,6 +36,15 @@ class DrainingServer(uvicorn.Server):
         self._health = health
         self._drain_s = drain_s
 
+    async def on_tick(self, counter: int) -> bool:
+        """Cut who is too slow: one look at all connections costs less than a timer for each request."""
+        if counter % SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, edge.Connection):
+                    connection.hurry(now)
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal, or Ctrl-C, exits without the wait."""
         if self._health.draining or sig == signal.SIGINT or self._drain_s == 0:
@@ -38,19 +55,31 @@ class DrainingServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(self._drain_s, super().handle_exit, sig, frame)
 
 
+class ServingLoop(uvloop.Loop):
+    """A loop whose servers give up TLS handshakes as soon as other slow requests; by itself after a minute."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        """Create a server as uvicorn asks for it."""
+        if kwargs.get("ssl") is not None:
+            kwargs |= {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": HANDSHAKE_S}
+        return await super().create_server(*args, **kwargs)
+
+
 def serve(app: FastAPI, settings: Settings) -> None:
     """Run *app* until SIGTERM or Ctrl-C."""
     DrainingServer(server_config(app, settings), app.state.health, settings.drain_s).run()
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Return how the server listens: loaded, since TLS 1.2 at least is set on the context that loading makes."""
+    """Return how the server listens: loaded, since the TLS context of our own is set after loading."""
+    metrics: HttpMetrics | None = getattr(app.state, "http_metrics", None)
+    door = Door(settings.connections_max, settings.slow_s, metrics.refused if metrics else None)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
-        http="httptools",
+        loop="healthguard.serve:ServingLoop",
+        http=partial(Connection, door=door),  # type: ignore[arg-type]  # it is called like the class
         ws="none",
         lifespan="on",
         log_config=None,
@@ -62,13 +91,8 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_s,
-        # The ciphers are Python's own default. No client certificates: the kubelet's probes have none, and who a caller
-        # is, its token or the gateway's secret says.
-        ssl_certfile=settings.tls_cert_file,
-        ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
     )
     config.load()
-    if config.ssl is not None:
-        # Python's default is whatever OpenSSL was built with: 1.2 in most builds, anything at all in Debian 12's.
-        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.tls_cert_file and settings.tls_key_file:
+        config.ssl = tls.serving(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
     return config

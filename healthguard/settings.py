@@ -34,11 +34,20 @@ class Settings(BaseSettings):
     shutdown_s: int = Field(default=20, ge=1, le=300)
     """How long requests in flight may take to finish after the listener closed; seconds."""
 
+    connections_max: int = Field(default=4096, ge=16, le=65536)
+    """Connections at once; one more is answered 503 and closed. A process needs as many open files, and some more."""
+
+    slow_s: float = Field(default=8.0, ge=1.0, le=60.0)
+    """How long the head of a request may take, and a body may fall behind 1 KiB a second; seconds."""
+
     tls_cert_file: Path | None = None
     """PEM file with this server's certificate and what leads to its authority; none: plain HTTP."""
 
     tls_key_file: Path | None = None
     """PEM file with the certificate's private key."""
+
+    tls_client_ca_file: Path | None = None
+    """PEM file with the authority of the clients' certificates; none: clients are not asked for any."""
 
     otlp_endpoint: str | None = None
     """OTLP/HTTP endpoint for traces, e.g. http://collector:4318/v1/traces; none: no traces are recorded."""
@@ -47,6 +56,8 @@ class Settings(BaseSettings):
     def _certificate_with_key(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together: set both or none")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file: without TLS nobody shows a certificate")
         return self
 
 

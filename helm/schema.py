@@ -33,9 +33,27 @@ SERVICES: dict[str, type[BaseOfAll]] = {
 }
 
 BY_CHART: dict[str, frozenset[str]] = {
-    "gateway": frozenset({"auth_url", "records_url", "jwks_url", "models_file", "records_secret", "image_hmac_key"}),
+    "gateway": frozenset(
+        {
+            "auth_url",
+            "records_url",
+            "jwks_url",
+            "discovery",
+            "kubernetes_namespace",
+            "models_file",
+            "models_ca_file",
+            "models_server_name",
+            "models_cert_file",
+            "models_key_file",
+            "upstream_cert_file",
+            "upstream_key_file",
+            "records_secret",
+            "redis_url",
+            "image_hmac_key",
+        }
+    ),
     "auth": frozenset({"dsn", "key_encryption_key"}),
-    "records": frozenset({"dsn", "jwks_url", "gateway_secret", "pseudonym_key"}),
+    "records": frozenset({"dsn", "jwks_url", "gateway_secret", "gateway_name", "pseudonym_key"}),
     "operator": frozenset(
         {
             "namespaces",
@@ -47,12 +65,17 @@ BY_CHART: dict[str, frozenset[str]] = {
             "image_pull_secrets",
             "gateway_labels",
             "scraper_labels",
+            "model_tls_secret",
+            "model_tls_name",
+            "model_tls_cert_file",
         }
     ),
 }
 """Settings that follow from other values, or that Secrets hold."""
 
-BY_CHART_EVERYWHERE = frozenset({"host", "port", "drain_s", "tls_cert_file", "tls_key_file", "upstream_ca_file"})
+BY_CHART_EVERYWHERE = frozenset(
+    {"host", "port", "drain_s", "tls_cert_file", "tls_key_file", "tls_client_ca_file", "upstream_ca_file"}
+)
 
 _KEPT = frozenset(
     {"type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "pattern",
@@ -162,6 +185,7 @@ def database() -> Schema:
     """Return where the databases are."""
     return closed(
         mode=one_of("evaluation", "external", "cloudnativepg"),
+        external=closed(authority=closed(existingSecret=NAME, key=NAMED)),
         storage=closed(size=QUANTITY, className=TEXT),
         resources=RESOURCES,
         cloudnativepg=closed(instances=integer(1, 9), synchronousReplicas=integer(0, 8), spec=ANY_OBJECT),
@@ -177,6 +201,7 @@ def network_policies() -> Schema:
         dns=closed(ports={"type": "array", "items": PORT, "minItems": 1, "maxItems": 16}),
         apiServer=OUTSIDE,
         database=OUTSIDE,
+        redis=OUTSIDE,
         otlp=OUTSIDE,
     )
 
@@ -187,7 +212,9 @@ def internal_tls() -> Schema:
         enabled=FLAG,
         source=one_of("hook", "cert-manager", "existing"),
         certManager=closed(issuerRef=closed(group=TEXT, kind=one_of("Issuer", "ClusterIssuer"), name=TEXT)),
-        existing=closed(auth=NAME, records=NAME),
+        door=FLAG,
+        postgresql=FLAG,
+        existing=closed(auth=NAME, records=NAME, gateway=NAME, models=NAME, postgresql=NAME),
     )
 
 
@@ -204,6 +231,8 @@ def values() -> Schema:
         secrets=closed(create=FLAG),
         gateway=served(
             "gateway",
+            redis=closed(existingSecret=NAME, key=NAMED),
+            discovery=one_of("kubernetes", "file"),
             service=closed(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=LABELS),
         ),
         auth=served("auth", database=secret),

@@ -1,34 +1,51 @@
-"""Make, train or export the models: `python -m models make`."""
+"""Make, train, export, time, evaluate or show the models: `python -m models make`. The first four need TensorFlow."""
 
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models import pipeline
+from models import exam, plots
 from models.catalog import PURPOSES, Purpose
+from models.phantoms import draw
 from models.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOME = Path(__file__).resolve().parent
 WEIGHTS_NAME = "weights.npz"
 RECORD_NAME = "training.json"
+COMMANDS = ("make", "train", "export", "time", "evaluate", "sheets")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command for the models named, or for all."""
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
-    parser.add_argument("command", choices=("make", "train", "export"))
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("models", nargs="*", type=_purpose, metavar="model", help="default: all")
     parser.add_argument("--home", type=Path, default=HOME, help="folder of the version folders")
     parser.add_argument("--build", type=Path, default=HOME.parent / "build" / "models", help="folder of the weights")
+    parser.add_argument("--seed", type=int, default=exam.SEEDS_FROM, help="evaluate: seed of the fresh phantoms")
+    parser.add_argument("--phantoms", type=int, default=exam.Sizes.test, help="evaluate: how many are drawn")
+    parser.add_argument("--pictures", type=Path, help="evaluate: folder of images that must be refused")
+    parser.add_argument("--json", action="store_true", help="evaluate: for programs")
     options = parser.parse_args(arguments)
+    steps: dict[str, Callable[[Purpose, argparse.Namespace], None]] = {
+        "time": _time,
+        "evaluate": _evaluate,
+        "sheets": _sheet,
+    }
     for purpose in options.models or PURPOSES.values():
-        build = options.build / purpose.model
         if options.command in ("make", "train"):
-            _train(purpose, build)
+            _train(purpose, options.build / purpose.model)
         if options.command in ("make", "export"):
-            _export(purpose, build, options.home / purpose.model)
+            _export(purpose, options.build / purpose.model, options.home / purpose.model)
+        if options.command in steps:
+            steps[options.command](purpose, options)
 
 
 def _purpose(name: str) -> Purpose:
@@ -38,6 +55,8 @@ def _purpose(name: str) -> Purpose:
 
 
 def _train(purpose: Purpose, build: Path) -> None:
+    from models import pipeline  # noqa: PLC0415  TensorFlow, which only training and export need
+
     start = time.monotonic()
     weights, record = pipeline.train(purpose, pipeline.draw_sets(purpose, _say), _say)
     build.mkdir(parents=True, exist_ok=True)
@@ -47,12 +66,41 @@ def _train(purpose: Purpose, build: Path) -> None:
 
 
 def _export(purpose: Purpose, build: Path, home: Path) -> None:
+    from models import pipeline  # noqa: PLC0415  TensorFlow, which only training and export need
+
     try:
         weights = Weights.load(build / WEIGHTS_NAME)
         record = json.loads((build / RECORD_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         sys.exit(f"{purpose.model}: no trained weights in {build}; run `python -m models train` first")
     pipeline.write(home, purpose, weights, record, _say)
+
+
+def _time(purpose: Purpose, options: argparse.Namespace) -> None:
+    from models import timing  # noqa: PLC0415  TensorFlow again
+
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Weights.load(options.build / purpose.model / WEIGHTS_NAME)
+        found = timing.compare(purpose, weights, Path(scratch), phantoms=options.phantoms)
+    _say(json.dumps({"model": purpose.model, **found}, indent=1))
+
+
+def _evaluate(purpose: Purpose, options: argparse.Namespace) -> None:
+    folder = exam.newest(options.home, purpose.model)
+    sizes = exam.Sizes(test=options.phantoms, baseline=options.phantoms)
+    quiet = (lambda _: None) if options.json else _say
+    found = exam.examine(folder, purpose, sizes, seed=options.seed, pictures=options.pictures, say=quiet)
+    _say(json.dumps(found) if options.json else exam.table(found))
+
+
+def _sheet(purpose: Purpose, options: argparse.Namespace) -> None:
+    """Write a contact sheet of 24 phantoms into docs."""
+    phantoms = draw(purpose.model, 24, seed=purpose.seed, size_px=256)
+    folder = options.home.parent / "docs" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"phantoms-{purpose.model}.jpg"
+    plots.contact_sheet(phantoms.images, columns=8, side_px=144).save(path, quality=82, optimize=True)
+    _say(f"{purpose.model}: wrote {path.name}")
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,11 @@ import yaml
 MANIFEST_NAME = "servedmodel.yaml"
 MANIFEST_BYTES_MAX = 256 * 1024
 CASES_BYTES_MAX = 1024 * 1024
+CARD_BYTES_MAX = 1024 * 1024
 FILES_MAX = 10_000
+SUMS_NAME = "assets.extra/SHA256SUMS"
+"""Lists the SHA-256 of all other files of a version, as `sha256sum` does, so that a check can name what was changed."""
+_SUMS_BYTES_MAX = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -98,11 +102,11 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         document = yaml.safe_load(_bounded(path, MANIFEST_BYTES_MAX, ManifestError))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path.name} cannot be read") from error
     try:
         return _manifest(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ManifestError(f"{path.name} is not a ServedModel that names its versions") from error
 
 
@@ -171,9 +175,12 @@ def files(version_folder: Path) -> list[Path]:
     if version_folder.is_symlink() or not version_folder.is_dir():
         raise TamperedError(f"there is no version folder {version_folder.name}")
     found: list[Path] = []
-    for root, folders, names in os.walk(version_folder):
+    for root, folders, names in os.walk(version_folder, onerror=_refuse):
         for name in [*folders, *names]:
             path = Path(root, name)
+            # With a line break in a name, one file could read like two in the lines of the digest.
+            if not name.isprintable():
+                raise TamperedError(f"the name of a file has a strange letter: {name!a}")
             # A link may lead to a file that nobody vouches for and that changes after the check.
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise TamperedError(f"{path.relative_to(version_folder).as_posix()} is not a plain file")
@@ -181,6 +188,69 @@ def files(version_folder: Path) -> list[Path]:
         if len(found) > FILES_MAX:
             raise TamperedError(f"more than {FILES_MAX} files")
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    """Pass on that a folder cannot be read; otherwise what lies in it would not count."""
+    raise error
+
+
+def write_sums(version_folder: Path) -> None:
+    """Write the list of the files of a version that is otherwise complete."""
+    listed = [path for path in files(version_folder) if path != version_folder / SUMS_NAME]
+    lines = [f"{sha256(path)}  {path.relative_to(version_folder).as_posix()}\n" for path in listed]
+    (version_folder / SUMS_NAME).write_text("".join(lines), encoding="utf-8")
+
+
+def differences(version_folder: Path) -> list[str] | None:
+    """
+    Return in words which files are not as their own list says; None where a version has no list.
+
+    Who changes a file can change the list: it only names what the digest, which counts the list too, has found out.
+
+    Raises:
+        TamperedError: the folder holds what no version may hold, or the list cannot be read.
+    """
+    if not (version_folder / SUMS_NAME).is_file():
+        return None
+    try:
+        text = _bounded(version_folder / SUMS_NAME, _SUMS_BYTES_MAX, TamperedError).decode()
+        listed = {path: found for found, _, path in (line.partition("  ") for line in text.splitlines())}
+    except UnicodeDecodeError as error:
+        raise TamperedError(f"{SUMS_NAME} cannot be read") from error
+    found = {path.relative_to(version_folder).as_posix(): path for path in files(version_folder)}
+    found.pop(SUMS_NAME)
+    return [
+        *(f"{name} is missing" for name in sorted(listed.keys() - found.keys())),
+        *(f"{name} is not on the list" for name in sorted(found.keys() - listed.keys())),
+        *(
+            f"{name} was changed"
+            for name in sorted(listed.keys() & found.keys())
+            if sha256(found[name]) != listed[name]
+        ),
+    ]
+
+
+def manifest_text(model: str, version: int, digest_: str, *, difference_max: float) -> str:
+    """Return the ServedModel of a model with one version."""
+    return f"""\
+# Which versions of this model are served, and with what proof.
+apiVersion: serving.healthguard.io/v1alpha1
+kind: ServedModel
+metadata:
+  name: "{model}"
+spec:
+  runtime:
+    name: embedded
+  versions:
+    - version: {version}
+      storageUri: pvc://models/{model}/{version}
+      digest: {digest_}
+  traffic:
+    stable: {version}
+  goldenTest:
+    maxDifference: {difference_max}
+"""
 
 
 def verify(version_folder: Path, version: Version) -> None:
@@ -192,6 +262,20 @@ def verify(version_folder: Path, version: Version) -> None:
     """
     if digest(version_folder) != version.digest:
         raise TamperedError(f"version {version.number} does not have the digest that its manifest names")
+
+
+def card(version_folder: Path) -> str:
+    """
+    Return the card of a version, as Markdown.
+
+    Raises:
+        ArtifactError: it is too large, or no text.
+        OSError: it cannot be read.
+    """
+    try:
+        return _bounded(version_folder / "assets.extra" / "card.md", CARD_BYTES_MAX, ArtifactError).decode()
+    except UnicodeDecodeError as error:
+        raise ArtifactError("card.md is no text") from error
 
 
 def golden(version_folder: Path) -> Golden:
@@ -206,7 +290,7 @@ def golden(version_folder: Path) -> Golden:
         document = json.loads(_bounded(path, CASES_BYTES_MAX, ArtifactError))
         cases = tuple(_case(path.parent, entry) for entry in document["cases"])
         return Golden(float(document["tolerance"]), cases)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ArtifactError("the golden cases cannot be read") from error
 
 

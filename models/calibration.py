@@ -1,12 +1,11 @@
-"""Fit what follows training, on phantoms held out from it: temperature, confidence table, familiarity of images."""
+"""Fit what follows training, on phantoms held out from it: temperature, isotonic map, confidence table."""
 
 import itertools
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.measures import chosen
-from models.weights import Familiarity
+from models.measures import calibration_error, chosen
 
 Array = NDArray[np.floating]
 
@@ -39,6 +38,78 @@ def temperature(logit: Array, target: Array) -> float:
     return 2 / (low + high)
 
 
+def platt(logit: Array, target: Array) -> tuple[float, float]:
+    """
+    Return the shift that is added to the logit, and the divisor after it, that make the scores fit the targets best.
+
+    A temperature with a shift: guidance by masks leaves the logit with a bias of its own, which no divisor takes away.
+
+    Source: Platt, "Probabilistic outputs for support vector machines" (1999).
+    """
+    inputs = np.stack([np.asarray(logit, np.float64), np.ones(len(logit))], axis=1)
+    found = np.array([1.0, 0.0])
+    for _ in range(50):  # Newton's method: the loss is convex, but a whole step may go too far
+        score = sigmoid(inputs @ found)
+        curvature = (inputs.T * (score * (1 - score))) @ inputs
+        step = np.linalg.solve(curvature + 1e-6 * np.eye(2), inputs.T @ (score - target))
+        loss = cross_entropy(score, target)
+        while cross_entropy(sigmoid(inputs @ (found - step)), target) > loss + 1e-12:
+            step /= 2
+        found -= step
+    return float(found[1] / found[0]), float(1 / found[0])
+
+
+def chosen_by_error(logit: Array, target: Array) -> tuple[float, float]:
+    """
+    Return the shift and the divisor of the logit that had the least error on cases that they were not fitted to.
+
+    It may be none, 0 and 1. Isotonic regression is compared but never chosen: it would need a table in every graph.
+    """
+    ways = {
+        "none": (0.0, 1.0),
+        "temperature": (0.0, temperature(logit, target)),
+        "temperature and shift": platt(logit, target),
+    }
+    errors = compared(logit, target)
+    return ways[min(ways, key=lambda way: errors[way])]
+
+
+def isotonic(score: Array, target: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Return scores in order and the never falling values that fit *target* best by squares: the rival of temperature.
+
+    Source: Ayer et al., "An empirical distribution function for sampling with incomplete information" (1955), pool
+    adjacent violators; Zadrozny and Elkan (2002) calibrate by it.
+    """
+    order = np.argsort(score, kind="stable")
+    pools: list[tuple[float, int]] = []
+    for value in np.asarray(target, np.float64)[order]:
+        total, count = float(value), 1
+        while pools and pools[-1][0] * count >= total * pools[-1][1]:
+            before = pools.pop()
+            total, count = total + before[0], count + before[1]
+        pools.append((total, count))
+    fitted = np.concatenate([np.full(count, total / count) for total, count in pools])
+    return np.asarray(score, np.float64)[order], fitted
+
+
+def compared(logit: Array, target: Array) -> dict[str, float]:
+    """Return the calibration error of one half of the cases: as they are, and calibrated two ways by the other half."""
+    # Classes alternate, so that every second case would be one class alone.
+    shuffled = np.random.default_rng(0).permutation(len(target))
+    fitted, held = shuffled[::2], shuffled[1::2]
+    divided = sigmoid(logit[held] / temperature(logit[fitted], target[fitted]))
+    shift, divisor = platt(logit[fitted], target[fitted])
+    knots, values = isotonic(sigmoid(logit[fitted]), target[fitted])
+    mapped = np.interp(sigmoid(logit[held]), knots, values)
+    return {
+        "none": calibration_error(sigmoid(logit[held]), target[held]),
+        "temperature": calibration_error(divided, target[held]),
+        "temperature and shift": calibration_error(sigmoid((logit[held] + shift) / divisor), target[held]),
+        "isotonic": calibration_error(mapped, target[held]),
+    }
+
+
 def confidence_table(
     score: Array, truth: NDArray[np.int64], thresholds: tuple[float, ...], *, bins_per_class: int = 5
 ) -> tuple[list[float], list[float]]:
@@ -57,23 +128,3 @@ def confidence_table(
     right = chosen(score, thresholds) == truth
     values = [float((right[index == i].sum() + 1) / ((index == i).sum() + 2)) for i in range(len(edges) - 1)]
     return edges, [round(value, 4) for value in values]
-
-
-def familiarity(features: Array, *, shrinkage: float = 0.02) -> Familiarity:
-    """
-    Fit the distance from *features* float[n, f] after Mahalanobis, with the covariance shrunk towards its diagonal.
-
-    The whitened distance is scaled to a mean square of about 1, whatever f is. Without shrinkage the directions in
-    which phantoms hardly differ would decide alone, and there rounding is as large as the signal.
-
-    Source: Lee et al., "A simple unified framework for detecting out-of-distribution samples" (2018).
-    """
-    centre = features.mean(axis=0, dtype=np.float64)
-    # A floor keeps a channel that never fires on phantoms (its deviation is 0) from dividing by nothing.
-    deviation = np.maximum(features.std(axis=0, dtype=np.float64), 1e-3)
-    standard = (features - centre) / deviation
-    covariance = np.cov(standard, rowvar=False)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * np.eye(len(centre))
-    values, vectors = np.linalg.eigh(shrunk)
-    whitening = (vectors / np.sqrt(values)) / deviation[:, None]
-    return Familiarity(centre.astype(np.float32), whitening.astype(np.float32))

@@ -15,7 +15,9 @@ class Purpose:
 
     `labels` and `thresholds`: label i is chosen by the number of thresholds at or below the score. `seed` is the root
     of all randomness; `training`, `validation` and `test` count phantoms; `mirrors` are the image axes (1 vertical, 2
-    horizontal) along which a mirrored image is as good as the original.
+    horizontal) along which a mirrored image is as good as the original. `modes` is the kind of subgroup whose members
+    look so different from each other that each has a familiarity of its own. `guided_everywhere`: where the truth mask
+    is not, the truth is Negative; otherwise nothing is known there.
     """
 
     model: str
@@ -32,6 +34,8 @@ class Purpose:
     test: int
     epochs: int
     mirrors: tuple[int, ...]
+    modes: str
+    guided_everywhere: bool
 
 
 _UNSUITED = "The image is unlike those that the model was made for: no result. Check the image and take it again."
@@ -52,13 +56,15 @@ PURPOSES: MappingProxyType[str, Purpose] = MappingProxyType(
                 }
             ),
             intended_use="Demonstration of serving a mammography classifier. Not for clinical use.",
-            version=1,
+            version=2,
             seed=20_260_001,
             training=4_800,
-            validation=1_200,
-            test=1_200,
+            validation=1_600,
+            test=2_000,
             epochs=12,
             mirrors=(1, 2),
+            modes="side",
+            guided_everywhere=True,
         ),
         "anemia": Purpose(
             model="anemia",
@@ -75,13 +81,15 @@ PURPOSES: MappingProxyType[str, Purpose] = MappingProxyType(
                 }
             ),
             intended_use="Demonstration of serving an anemia risk model on photographs. Not for clinical use.",
-            version=1,
+            version=2,
             seed=20_260_002,
             training=3_600,
             validation=1_200,
             test=1_200,
-            epochs=10,
+            epochs=20,
             mirrors=(2,),
+            modes="site",
+            guided_everywhere=False,
         ),
     }
 )

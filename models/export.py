@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,38 +21,48 @@ from models.weights import Weights
 EQUAL_WITHIN = 1e-4
 """How far SavedModel and LiteRT file may differ on golden cases."""
 
-_IMAGE = ("image", tf.uint8, [None, SIDE_PX, SIDE_PX, 3])
-_COUNT = ("n", tf.int32, [None])
+Input = tuple[str, Any, list[int | None]]
+"""Name, element type and shape of a signature's one input."""
+
+Signatures = Mapping[str, tuple[Input, Callable[[Any], dict[str, Any]]]]
+"""Each signature's input, and the function that writes its outputs into a graph."""
+
+COUNT: Input = ("n", tf.int32, [None])
 
 
 class ExportError(Exception):
     """What was written is not what was meant."""
 
 
-def _signatures(weights: Weights, document: str) -> dict[str, tuple[tuple[str, Any, list[Any]], Any]]:
-    """Return each signature's input and its function."""
+def signatures_of(weights: Weights, document: str) -> Signatures:
+    """Return the signatures of one of our own models."""
+    image: Input = ("image", tf.uint8, [None, SIDE_PX, SIDE_PX, 3])
+    run = graph.running(weights)
     return {
-        "serving_default": (_IMAGE, lambda image: graph.predict(weights, image)),
-        "explain": (_IMAGE, lambda image: graph.explain(weights, image)),
-        "contract": (_COUNT, lambda n: graph.contract(document, n)),
+        "serving_default": (image, lambda pixels: graph.predict(weights, pixels, run)),
+        "explain": (image, lambda pixels: graph.explain(weights, pixels, run)),
+        "contract": (COUNT, lambda n: graph.contract(document, n)),
     }
 
 
-def write_saved_model(folder: Path, weights: Weights, document: str) -> None:
+def write_saved_model(folder: Path, signatures: Signatures) -> None:
     """
-    Write `saved_model.pb` and nothing else: one graph without variables, and three signatures.
+    Write `saved_model.pb` and nothing else: one graph without variables, and its signatures.
 
     This uses TensorFlow 1's builder. That of TensorFlow 2 writes each signature as a function of its own, with its
     own copy of all weights, and a checkpoint of no variables beside it.
     """
     builder = tf.compat.v1.saved_model.Builder(str(folder))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        signatures = {}
-        for name, ((alias, dtype, shape), function) in _signatures(weights, document).items():
-            source = tf.compat.v1.placeholder(dtype, shape, name=f"{name}/{alias}")
-            outputs = {key: tf.identity(value, name=f"{name}/output/{key}") for key, value in function(source).items()}
-            signatures[name] = tf.compat.v1.saved_model.predict_signature_def({alias: source}, outputs)
-        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        definitions, sources = {}, {}
+        for name, ((alias, dtype, shape), function) in signatures.items():
+            # One placeholder for all signatures that take the same, so that they can share what they compute from it.
+            if alias not in sources:
+                sources[alias] = tf.compat.v1.placeholder(dtype, shape, name=alias)
+            written = function(sources[alias])
+            outputs = {key: tf.identity(value, name=f"{name}/output/{key}") for key, value in written.items()}
+            definitions[name] = tf.compat.v1.saved_model.predict_signature_def({alias: sources[alias]}, outputs)
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=definitions)
         builder.save()
     path = folder / "saved_model.pb"
     message = SavedModel()
@@ -62,22 +72,31 @@ def write_saved_model(folder: Path, weights: Weights, document: str) -> None:
     shutil.rmtree(folder / "variables", ignore_errors=True)
 
 
-def write_litert(path: Path, weights: Weights, document: str) -> None:
+def write_litert(path: Path, signatures: Signatures, *, int8: bool = False) -> None:
     """
-    Convert the same constant graph to a LiteRT file with the same signatures.
+    Convert the same constant graph to a LiteRT file with the same signatures; *int8* stores large weights in 8 bits.
 
-    Source of the trap avoided: a Keras 3 model that still has variables converts without complaint into a file that
-    answers NaN, so nothing with a variable is ever handed to the converter, and `check` looks at the answers.
+    A Keras 3 model that still has variables converts without complaint into a file that answers NaN, so nothing with
+    a variable is ever handed to the converter, and `check` looks at the answers.
+
+    Raises:
+        ExportError: a signature reads a variable.
     """
     module = tf.Module()
     functions = {}
-    for name, ((alias, dtype, shape), function) in _signatures(weights, document).items():
+    for name, ((alias, dtype, shape), function) in signatures.items():
         functions[name] = tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, alias)])
         setattr(module, name, functions[name])
     with tempfile.TemporaryDirectory() as scratch:
-        signatures = {name: function.get_concrete_function() for name, function in functions.items()}
-        tf.saved_model.save(module, scratch, signatures=signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=list(signatures))
+        concrete = {name: function.get_concrete_function() for name, function in functions.items()}
+        if unfrozen := [name for name, function in concrete.items() if function.variables]:
+            raise ExportError(
+                f"{', '.join(unfrozen)} reads a variable, which would be converted to NaN: freeze it first"
+            )
+        tf.saved_model.save(module, scratch, signatures=concrete)
+        converter = tf.lite.TFLiteConverter.from_saved_model(scratch, signature_keys=list(concrete))
+        if int8:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         path.write_bytes(converter.convert())
 
 
@@ -106,9 +125,15 @@ def load_litert(path: Path) -> Run:
     return run
 
 
-def check(folder: Path, document: str, images: NDArray[np.uint8]) -> float:
+def check(
+    folder: Path,
+    document: str,
+    images: NDArray[np.uint8],
+    *,
+    signatures: tuple[str, ...] = ("serving_default", "explain"),
+) -> float:
     """
-    Hold the two files of a version to each other on *images* uint8[n, h, w, 3].
+    Hold the two files of a version to each other on *images* uint8[n, h, w, 3], in all *signatures* that take images.
 
     Returns:
         The largest difference of any output.
@@ -118,7 +143,7 @@ def check(folder: Path, document: str, images: NDArray[np.uint8]) -> float:
     """
     one, other = load_saved_model(folder), load_litert(folder / "model.tflite")
     largest = 0.0
-    for signature in ("serving_default", "explain"):
+    for signature in signatures:
         expected, actual = one(signature, {"image": images}), other(signature, {"image": images})
         for alias, value in expected.items():
             if not (np.isfinite(value).all() and np.isfinite(actual[alias]).all()):
@@ -136,8 +161,9 @@ def check(folder: Path, document: str, images: NDArray[np.uint8]) -> float:
 def write(folder: Path, weights: Weights, document: dict[str, Any], card: str) -> None:
     """Write a new version folder, all but its golden cases."""
     text = contract.text(document)
-    write_saved_model(folder, weights, text)
-    write_litert(folder / "model.tflite", weights, text)
+    signatures = signatures_of(weights, text)
+    write_saved_model(folder, signatures)
+    write_litert(folder / "model.tflite", signatures)
     extra = folder / "assets.extra"
     extra.mkdir()
     (extra / "contract.json").write_text(text, encoding="utf-8")

@@ -34,11 +34,32 @@ def texture(rng: Generator, slope: Column, size_px: int) -> Field:
     Source: Burgess, Jacobson, Judy, "Human observer detection experiments with mammograms and power-law noise",
     Medical Physics 28 (2001): mammograms have a power spectrum of about f**-3, thus an amplitude of f**-1.5.
     """
-    white = rng.standard_normal((len(slope), size_px, size_px), dtype=np.float32)
-    frequency = np.hypot(np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]).astype(np.float32)
+    frequency = _frequency(size_px)
     frequency[0, 0] = 1
     weight = frequency[None] ** -slope
     weight[:, 0, 0] = 0
+    return _filtered(rng, weight, size_px)
+
+
+def lines(rng: Generator, spacing: Column, size_px: int) -> Field:
+    """
+    Draw a maze of lines, 1 in their middle and 0 between them, evenly thick and about *spacing* half canvases apart.
+
+    They follow the zeros of noise of one wavelength: unlike those of a texture, they cover the same share everywhere.
+    """
+    cycles = _frequency(size_px)[None] * (size_px * spacing)
+    ripples = _filtered(rng, np.exp(-(((cycles - 1) / 0.2) ** 2)).astype(np.float32), size_px)
+    return np.asarray(np.exp(-((ripples / 0.4) ** 2)), np.float32)
+
+
+def _frequency(size_px: int) -> NDArray[np.float32]:
+    """Return the spatial frequency of each term of a real transform, in cycles per pixel."""
+    return np.asarray(np.hypot(np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)), np.float32)
+
+
+def _filtered(rng: Generator, weight: NDArray[np.float32], size_px: int) -> Field:
+    """Draw noise of mean 0 and deviation 1 whose spectrum is *weight* float32[n, s, s / 2 + 1]."""
+    white = rng.standard_normal((len(weight), size_px, size_px), dtype=np.float32)
     field = np.fft.irfft2(np.fft.rfft2(white) * weight, s=(size_px, size_px))
     return np.asarray(field / field.std(axis=(1, 2), keepdims=True), np.float32)
 

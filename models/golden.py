@@ -14,7 +14,9 @@ from models.catalog import SIDE_PX, Purpose
 from models.measures import chosen
 from models.phantoms import BATCH_MAX, SIZES_PX, draw, resize
 
-PER_CLASS = 4
+CASES_MIN = 20
+"""Cases of a version, at the least; every class has as many as each other."""
+
 TOLERANCE = 0.001
 MARGIN = 0.1
 """How far a case's score is from every threshold: a case must not change class by rounding."""
@@ -62,9 +64,14 @@ def is_clear(label: int, probability: float, ood_score: float, purpose: Purpose,
     return right and far and ood_score < 0.95 * ood_limit
 
 
+def per_class(purpose: Purpose) -> int:
+    """Return how many cases each class has."""
+    return -(-CASES_MIN // len(purpose.labels))
+
+
 def choose(purpose: Purpose, run: Run, *, ood_limit: float, seed: int) -> list[Case]:
     """
-    Choose PER_CLASS clear cases of every class.
+    Choose clear cases of every class, `per_class` of each.
 
     They test a server, not the model: that they are right is why they were chosen, and proves nothing about accuracy.
 
@@ -74,19 +81,19 @@ def choose(purpose: Purpose, run: Run, *, ood_limit: float, seed: int) -> list[C
     cases: list[Case] = []
     for batch in candidates(purpose, seed=seed):
         for candidate in batch:
-            if _has_room(cases, candidate):
+            if _has_room(cases, candidate, per_class(purpose)):
                 case = _ask(candidate, run)
                 if is_clear(case.label, case.probability, case.ood_score, purpose, ood_limit):
                     cases.append(case)
-    if len(cases) < PER_CLASS * len(purpose.labels):
+    if len(cases) < per_class(purpose) * len(purpose.labels):
         raise GoldenError(f"only {len(cases)} clear golden cases were found")
     return sorted(cases, key=lambda case: case.label)
 
 
-def _has_room(cases: list[Case], candidate: Candidate) -> bool:
-    """Tell whether a case is wanted: two of each canvas size at most, so that a class comes in several sizes."""
+def _has_room(cases: list[Case], candidate: Candidate, most: int) -> bool:
+    """Tell whether a case is wanted: half a class at most has one canvas size, so that it comes in several sizes."""
     sizes = [len(case.image) for case in cases if case.label == candidate.label]
-    return len(sizes) < PER_CLASS and sizes.count(len(candidate.image)) < 2
+    return len(sizes) < most and sizes.count(len(candidate.image)) < most // 2
 
 
 def _ask(candidate: Candidate, run: Run) -> Case:

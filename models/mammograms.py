@@ -74,7 +74,11 @@ def draw(rng: Generator, index: NDArray[np.int64], size_px: int) -> Scene:
         truth,
         truth,
         mask & malignant[:, None, None],
-        {"density": np.array(DENSITIES)[density], "finding": np.array(FINDINGS)[finding]},
+        {
+            "density": np.array(DENSITIES)[density],
+            "finding": np.array(FINDINGS)[finding],
+            "side": np.where(side[:, 0, 0] > 0, "left", "right"),
+        },
     )
 
 

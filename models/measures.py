@@ -36,6 +36,20 @@ def calibration_error(score: Array, target: Array, bins: int = 15) -> float:
     return sum(gaps) / len(score)
 
 
+def reliability(score: Array, target: Array, bins: int = 15) -> list[dict[str, float]]:
+    """Return, for each equal bin that has cases, the mean score, the mean target and the number of cases."""
+    index = np.minimum((score * bins).astype(np.int64), bins - 1)
+    return [
+        {
+            "score": round(float(score[index == i].mean()), 5),
+            "target": round(float(target[index == i].mean()), 5),
+            "cases": int((index == i).sum()),
+        }
+        for i in range(bins)
+        if (index == i).any()
+    ]
+
+
 def chosen(score: Array, thresholds: tuple[float, ...]) -> NDArray[np.int64]:
     """Return the class that each score stands for: the number of thresholds at or below it."""
     return np.searchsorted(np.array(thresholds), score, side="right").astype(np.int64)

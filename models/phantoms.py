@@ -6,7 +6,8 @@ batch is drawn at once with numpy. What is particular to an organ is in `mammogr
 they share: the batch, random fields, and the way from a scene to the picture that a device would deliver.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -20,8 +21,14 @@ from models.scene import Scene
 SIZES_PX = (224, 256, 288)
 """Square canvases that phantoms are drawn on, so that networks see resized pictures as well as native ones."""
 
+VERSION = 2
+"""Which phantoms: raised whenever a seed draws other images than before."""
+
 BATCH_MAX = 32
-"""Phantoms drawn at once; bounds memory at about 200 MB for the largest canvas."""
+"""Phantoms drawn at once; bounds memory at about 200 MB for the largest canvas and thread."""
+
+THREADS = 2
+"""Batches drawn at the same time: most of the work is in numpy and OpenCV, which let other threads run."""
 
 _DRAW: dict[str, Callable[[Generator, NDArray[np.int64], int], Scene]] = {
     "cancer": mammograms.draw,
@@ -63,26 +70,26 @@ def draw(model: str, count: int, *, seed: int, size_px: int) -> Phantoms:
     return Phantoms(_develop(rng, scene.light), scene.target, scene.truth, scene.mask, scene.groups)
 
 
-def batches(model: str, count: int, *, seed: int) -> Iterator[Phantoms]:
-    """
-    Draw *count* phantoms in batches that cycle through all canvas sizes.
-
-    Batch seeds are spawned from *seed*, so sets of different seeds never share an image.
-    """
-    seeds = np.random.SeedSequence(seed).generate_state(-(-count // BATCH_MAX), np.uint64)
-    for index, batch_seed in enumerate(seeds):
-        size_px = SIZES_PX[index % len(SIZES_PX)]
-        yield draw(model, min(BATCH_MAX, count - index * BATCH_MAX), seed=int(batch_seed), size_px=size_px)
-
-
 def dataset(
     model: str, count: int, *, seed: int, side_px: int, progress: Callable[[int], None] = lambda _: None
 ) -> Phantoms:
-    """Draw *count* phantoms and resize them to the model's input of *side_px*, as the gateway would."""
+    """
+    Draw *count* phantoms and resize them to the model's input of *side_px*, as the gateway would.
+
+    Batches cycle through all canvas sizes. Their seeds are spawned from *seed*, so that sets of different seeds never
+    share an image, and each batch has its own generator, so that threads change nothing.
+    """
+    seeds = np.random.SeedSequence(seed).generate_state(-(-count // BATCH_MAX), np.uint64)
+
+    def drawn(index: int) -> Phantoms:
+        rows, size_px = min(BATCH_MAX, count - index * BATCH_MAX), SIZES_PX[index % len(SIZES_PX)]
+        return _resized(draw(model, rows, seed=int(seeds[index]), size_px=size_px), side_px)
+
     parts: list[Phantoms] = []
-    for part in batches(model, count, seed=seed):
-        parts.append(_resized(part, side_px))
-        progress(len(part.target))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in pool.map(drawn, range(len(seeds))):
+            parts.append(part)
+            progress(len(part.target))
     return Phantoms(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.target for part in parts]),

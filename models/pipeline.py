@@ -13,21 +13,25 @@ from numpy.typing import NDArray
 
 from models import (
     artifact,
+    baseline,
     calibration,
     card,
     contract,
     definition,
     evaluation,
     export,
+    familiarity,
     golden,
     graph,
     measures,
+    phantoms,
+    plots,
     strange,
     training,
 )
 from models.catalog import SIDE_PX, Purpose
 from models.phantoms import Phantoms, dataset, resize
-from models.weights import Familiarity, Weights, fold
+from models.weights import Familiarity, Folded, Weights, fold
 
 OOD_REFUSED = 0.01
 """Share of familiar images that the out-of-distribution limit refuses by construction."""
@@ -50,7 +54,7 @@ class Sets:
 def draw_sets(purpose: Purpose, say: Say) -> Sets:
     """Draw all phantoms of a model; each set has a seed of its own."""
     counts = {"training": purpose.training, "validation": purpose.validation, "test": purpose.test}
-    drawn = {}
+    drawn: dict[str, Phantoms] = {}
     for number, (name, count) in enumerate(counts.items()):
         start = time.monotonic()
         drawn[name] = dataset(purpose.model, count, seed=purpose.seed + 10 * (number + 1), side_px=SIDE_PX)
@@ -60,25 +64,32 @@ def draw_sets(purpose: Purpose, say: Say) -> Sets:
 
 def train(purpose: Purpose, sets: Sets, say: Say) -> tuple[Weights, dict[str, Any]]:
     """Train, calibrate and measure; return the weights and the training record."""
+    left = Countdown(purpose.epochs)
 
     def report(number: int, epoch: training.Epoch) -> None:
         say(
             f"{purpose.model}: epoch {number}/{purpose.epochs}, loss {epoch.loss:.4f}, "
-            f"validation {epoch.validation_loss:.4f}, {epoch.seconds:.0f} s"
+            f"validation {epoch.validation_loss:.4f}, {epoch.seconds:.0f} s, {left.after(number):.0f} s left to train"
         )
 
     network, curve = training.train(purpose, sets.training, sets.validation, report=report)
-    logit = training.logits(network, sets.validation.images)
-    weights = _fit(purpose, network, logit, sets)
+    logit = training.logits(purpose, network, sets.validation.images)
+    say(f"{purpose.model}: learning what is familiar")
+    weights = fit(purpose, folded(purpose, network), logit, sets)
     say(f"{purpose.model}: measuring on {purpose.test} test phantoms")
     record = {
         "model": purpose.model,
         "version": purpose.version,
         "seed": purpose.seed,
-        "phantoms": {"training": purpose.training, "validation": purpose.validation, "test": purpose.test},
+        "phantoms": {
+            "version": phantoms.VERSION,
+            "training": purpose.training,
+            "validation": purpose.validation,
+            "test": purpose.test,
+        },
         "parameters": network.count_params(),
         "weights_digest": weights.digest(),
-        **_measured(purpose, weights, logit, sets),
+        **measured(purpose, weights, logit, sets),
         "curve": [
             {"loss": round(epoch.loss, 5), "validation_loss": round(epoch.validation_loss, 5)} for epoch in curve
         ],
@@ -86,66 +97,111 @@ def train(purpose: Purpose, sets: Sets, say: Say) -> tuple[Weights, dict[str, An
     return weights, record
 
 
-def _fit(purpose: Purpose, network: Any, logit: NDArray[np.float32], sets: Sets) -> Weights:
-    """Fold the trained *network*, calibrate it by its validation *logit*, and learn what is familiar to it."""
-    strides = tuple(block.stride for block in definition.BLOCKS[purpose.model])
-    convolutions, head, bias = fold(network, strides, definition.POOLING_GAIN)
-    # One feature stands in until the features can be computed, which needs the convolutions.
-    nothing = Familiarity(np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
-    weights = Weights(convolutions, head, bias, calibration.temperature(logit, sets.validation.target), nothing)
-    folded = _in_batches(sets.validation.images, lambda image: graph.logit(weights, image))[:, 0]
-    if np.abs(folded - logit).max() > FOLDED_WITHIN:
+class Countdown:
+    """Tell how long the rest of some even steps will take, judged by those that are done."""
+
+    def __init__(self, steps: int) -> None:
+        """Start the clock."""
+        self._steps, self._start = steps, time.monotonic()
+
+    def after(self, done: int) -> float:
+        """Return the seconds left when *done* steps, at least one, are done."""
+        return (time.monotonic() - self._start) / done * (self._steps - done)
+
+
+def folded(purpose: Purpose, network: Any) -> Folded:
+    """Fold the batch normalisations of a trained *network* into its convolutions."""
+    return fold(network, tuple(block.stride for block in definition.NETWORKS[purpose.model].blocks))
+
+
+def fit(purpose: Purpose, trained: Folded, logit: NDArray[np.float32], sets: Sets) -> Weights:
+    """
+    Calibrate what was *trained* by its validation *logit*, and learn what is familiar to it.
+
+    Raises:
+        ExportError: the folded network does not answer as the trained one, whose answers *logit* are.
+    """
+    convolutions, head, bias = trained
+    shift, temperature = calibration.chosen_by_error(logit, sets.validation.target)
+    density = definition.NETWORKS[purpose.model].density
+    weights = Weights(density, convolutions, head, bias + shift, temperature, ())
+    answered = _in_batches(sets.validation.images, lambda image: {"logit": graph.logit(weights, image)})["logit"]
+    if np.abs(answered[:, 0] - shift - logit).max() > FOLDED_WITHIN:
         raise export.ExportError("the folded network does not answer as the trained one")
-    features = _in_batches(sets.training.images, lambda image: graph.features(weights, image))
-    return replace(weights, familiarity=calibration.familiarity(features))
+    seen, held = (
+        _in_batches(part.images, lambda image: graph.features(weights, image))
+        for part in (sets.training, sets.validation)
+    )
+    modes = sets.training.groups[purpose.modes]
+    return replace(weights, familiarity=tuple(_familiar(seen[name], modes, held[name]) for name in graph.PARTS))
 
 
-def _measured(purpose: Purpose, weights: Weights, logit: NDArray[np.float32], sets: Sets) -> dict[str, Any]:
+def _familiar(seen: NDArray[np.float32], modes: NDArray[np.str_], held: NDArray[np.float32]) -> Familiarity:
+    """Learn from the features *seen*; what is rare among those *held* out is the unit, so that parts compare."""
+    part = familiarity.fit(seen, modes)
+    return replace(part, limit=float(np.quantile(familiarity.distance(part, held), 1 - OOD_REFUSED)))
+
+
+def measured(purpose: Purpose, weights: Weights, logit: NDArray[np.float32], sets: Sets) -> dict[str, Any]:
     """Return everything that was measured, so that card and contract have one source."""
-    validated, familiar = _answers(weights, sets.validation.images)
-    score, strange_score = _answers(weights, sets.test.images)
-    heatmaps = _in_batches(sets.test.images, lambda image: graph.explain(weights, image)["heatmap"])
-    limit = float(np.quantile(familiar, 1 - OOD_REFUSED))
+    ask = evaluation.asking(_running(weights))
+    validated, answers = ask(sets.validation.images), ask(sets.test.images)
+    limit = float(np.quantile(validated.ood_score, 1 - OOD_REFUSED))
     kinds = strange.images(purpose.model, sets.test.images, seed=purpose.seed + 80)
-    refused = {kind: float((_answers(weights, images)[1] > limit).mean()) for kind, images in kinds.items()}
     truth = measures.chosen(sets.validation.target, purpose.thresholds)
-    binary = purpose.task == "binary"
-    table = None if binary else calibration.confidence_table(validated, truth, purpose.thresholds)
+    table = None
+    if purpose.task == "risk":
+        table = calibration.confidence_table(validated.probability, truth, purpose.thresholds)
     return {
         "temperature": round(weights.temperature, 6),
         "confidence": table,
-        "grid": list(heatmaps.shape[1:]),
+        "grid": list(answers.heatmap.shape[1:]),
         "ood_limit": limit,
-        "refused": {"test phantoms of its own": float((strange_score > limit).mean()), **refused},
-        "calibration_error": {
-            "before": measures.calibration_error(calibration.sigmoid(logit), sets.validation.target),
-            "after": measures.calibration_error(score, sets.test.target),
+        "refused": {
+            "test phantoms of its own": {
+                "images": len(answers.ood_score),
+                "share": float((answers.ood_score > limit).mean()),
+            },
+            **evaluation.refusals(ask, kinds, limit),
         },
-        "figures": evaluation.figures(purpose, score, heatmaps, sets.test),
-        "thumbnail_auc": evaluation.thumbnail_auc(sets.training, sets.test) if binary else None,
-        "subgroups": evaluation.subgroups(purpose, score, sets.test),
+        "calibration": calibration.compared(logit, sets.validation.target),
+        "reliability": measures.reliability(answers.probability, sets.test.target),
+        **evaluation.report(purpose, answers, sets.test, seed=purpose.seed),
+        "baselines": baseline.areas(sets.training, sets.test, purpose.thresholds),
     }
 
 
-def _answers(weights: Weights, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return probabilities and out-of-distribution scores, float32[n] each, for uint8[n, h, w, 3]."""
-    both = _in_batches(images, lambda image: tf.stack(list(graph.predict(weights, image).values()), -1))
-    return both[:, 0], both[:, 1]
+def _running(weights: Weights) -> evaluation.Run:
+    """Return the graph of *weights* as a loaded model, before it is written."""
+    specification = tf.TensorSpec([None, SIDE_PX, SIDE_PX, 3], tf.uint8)
+    signatures = {
+        "serving_default": tf.function(lambda image: graph.predict(weights, image), input_signature=[specification]),
+        "explain": tf.function(lambda image: graph.explain(weights, image), input_signature=[specification]),
+    }
+
+    def run(signature: str, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        return {name: value.numpy() for name, value in signatures[signature](tf.constant(images)).items()}
+
+    return run
 
 
-def _in_batches(images: NDArray[np.uint8], function: Callable[[Any], Any]) -> NDArray[np.float32]:
+def _in_batches(images: NDArray[np.uint8], function: Callable[[Any], dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
+    """Run a *function* of uint8[n, h, w, 3] over any number of images."""
     run = tf.function(function, input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.uint8)])
-    return np.concatenate([run(tf.constant(images[i : i + 32])).numpy() for i in range(0, len(images), 32)])
+    parts = [run(tf.constant(images[i : i + 32])) for i in range(0, len(images), 32)]
+    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
 
 def write(home: Path, purpose: Purpose, weights: Weights, record: dict[str, Any], say: Say) -> None:
     """Write card, training record, version folder and manifest of a model under *home*."""
-    text = card.render(purpose, record)
-    measured = contract.Measured(record["confidence"], record["ood_limit"], record["grid"])
-    document = contract.document(purpose, weights, measured, text)
+    texts = {name: card.render(purpose, record, language) for language, name in card.NAMES.items()}
+    found = contract.Measured(record["confidence"], record["ood_limit"], record["grid"])
+    document = contract.document(purpose, weights, found, texts[card.NAMES["en"]])
     folder = home / str(purpose.version)
     with export.replacing(folder) as made:
-        export.write(made, weights, document, text)
+        export.write(made, weights, document, texts[card.NAMES["en"]])
+        for name, text in texts.items():
+            (made / "assets.extra" / name).write_text(text, encoding="utf-8")
         say(f"{purpose.model}: choosing golden cases")
         run = export.load_saved_model(made)
         limit = float(document["out_of_distribution"]["limit"])
@@ -154,7 +210,9 @@ def write(home: Path, purpose: Purpose, weights: Weights, record: dict[str, Any]
         images = np.stack([resize(case.image, SIDE_PX) for case in cases])
         difference = export.check(made, contract.text(document), images)
     say(f"{purpose.model}: SavedModel and LiteRT file agree within {difference:.1e}")
-    (home / "card.md").write_text(text, encoding="utf-8")
+    for name, text in texts.items():
+        (home / name).write_text(text, encoding="utf-8")
+    plots.write(home, record)
     (home / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (home / "servedmodel.yaml").write_text(manifest(purpose, artifact.digest(folder)), encoding="utf-8")
     say(f"{purpose.model}: wrote version {purpose.version}")

@@ -16,27 +16,30 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _GREY = 127
 
 
-def write(path: Path, model: str) -> None:
+def write(path: Path, model: str, *, size: tuple[int, int] = (SIDE_PX, SIDE_PX), explained: bool = True) -> None:
     """
     Write a TFRecord of PredictionLog: every batch size of `serving_default`, one row of the other signatures.
+
+    Images have height and width *size*; without *explained* the model has no signature of that name.
 
     Tensors give one value and leave its repetition to the reader, as TensorProto allows, so that the file stays at a
     few hundred bytes.
     """
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in BATCH_SIZES:
-            writer.write(_image_request(model, "serving_default", size))
-        writer.write(_image_request(model, "explain", 1))
+        for rows in BATCH_SIZES:
+            writer.write(_image_request(model, "serving_default", rows, size))
+        if explained:
+            writer.write(_image_request(model, "explain", 1, size))
         writer.write(_contract_request(model))
 
 
-def _image_request(model: str, signature: str, rows: int) -> bytes:
+def _image_request(model: str, signature: str, rows: int, size: tuple[int, int]) -> bytes:
     request = PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     image = request.inputs["image"]
     image.dtype = DT_UINT8
-    for size in (rows, SIDE_PX, SIDE_PX, 3):
-        image.tensor_shape.dim.add().size = size
+    for length in (rows, *size, 3):
+        image.tensor_shape.dim.add().size = length
     image.int_val.append(_GREY)
     return _log(request)
 

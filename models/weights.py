@@ -23,13 +23,30 @@ class Convolution:
 @dataclass(frozen=True)
 class Familiarity:
     """
-    What tells familiar images from strange ones: pooled features, centred and whitened.
+    How far features may lie from those of familiar images, which come in *m* modes.
 
-    `centre` float32[f]; `whitening` float32[f, k].
+    `centre` and `scale` float32[m, f] standardise features; `directions` float32[m, f, k] are orthonormal, `precision`
+    float32[m, k] is one over the variance along each, and `rest` float32[m] that of all that is left over; `limit` is
+    the distance that counts as 1.
     """
 
     centre: Array
-    whitening: Array
+    scale: Array
+    directions: Array
+    precision: Array
+    rest: Array
+    limit: float
+
+    def arrays(self) -> dict[str, Array]:
+        """Return every number by its name."""
+        return {
+            "centre": self.centre,
+            "scale": self.scale,
+            "directions": self.directions,
+            "precision": self.precision,
+            "rest": self.rest,
+            "limit": np.array(self.limit, np.float32),
+        }
 
 
 @dataclass(frozen=True)
@@ -37,18 +54,21 @@ class Weights:
     """
     All numbers of a model version that were learned or measured.
 
-    `head` float32[f] and `bias` give the logit, which is divided by `temperature` before the sigmoid.
+    `density`: the network sees optical density. `head` float32[f] and `bias` give the logit, which is divided by
+    `temperature` before the sigmoid. `familiarity` holds a part for each set of features, in the order of
+    `graph.PARTS`.
     """
 
+    density: bool
     convolutions: tuple[Convolution, ...]
     head: Array
     bias: float
     temperature: float
-    familiarity: Familiarity
+    familiarity: tuple[Familiarity, ...]
 
     def arrays(self) -> dict[str, Array]:
         """Return every number by a name, in an order that is always the same."""
-        named: dict[str, Array] = {}
+        named: dict[str, Array] = {"density": np.array(self.density, np.float32)}
         for index, convolution in enumerate(self.convolutions):
             named[f"convolution_{index}/kernel"] = convolution.kernel
             named[f"convolution_{index}/bias"] = convolution.bias
@@ -56,8 +76,8 @@ class Weights:
         named["head/kernel"] = self.head
         named["head/bias"] = np.array(self.bias, np.float32)
         named["calibration/temperature"] = np.array(self.temperature, np.float32)
-        named["familiarity/centre"] = self.familiarity.centre
-        named["familiarity/whitening"] = self.familiarity.whitening
+        for index, part in enumerate(self.familiarity):
+            named |= {f"familiarity_{index}/{name}": array for name, array in part.arrays().items()}
         return named
 
     def digest(self) -> str:
@@ -82,7 +102,9 @@ class Weights:
         """
         with np.load(path, allow_pickle=False) as file:
             count = sum(name.endswith("/stride") for name in file.files)
+            parts = sum(name.endswith("/limit") for name in file.files)
             return cls(
+                bool(file["density"]),
                 tuple(
                     Convolution(
                         file[f"convolution_{i}/kernel"],
@@ -94,16 +116,33 @@ class Weights:
                 file["head/kernel"],
                 float(file["head/bias"]),
                 float(file["calibration/temperature"]),
-                Familiarity(file["familiarity/centre"], file["familiarity/whitening"]),
+                tuple(
+                    Familiarity(
+                        file[f"familiarity_{i}/centre"],
+                        file[f"familiarity_{i}/scale"],
+                        file[f"familiarity_{i}/directions"],
+                        file[f"familiarity_{i}/precision"],
+                        file[f"familiarity_{i}/rest"],
+                        float(file[f"familiarity_{i}/limit"]),
+                    )
+                    for i in range(parts)
+                ),
             )
 
 
-def fold(network: Any, strides: tuple[int, ...], pooling_gain: float) -> tuple[tuple[Convolution, ...], Array, float]:
+Folded = tuple[tuple[Convolution, ...], Array, float]
+"""Convolutions, head float32[f] and bias of a network without batch normalisations."""
+
+
+def fold(network: Any, strides: tuple[int, ...]) -> Folded:
     """
     Fold each batch normalisation of a trained Keras *network* into the convolution before it.
 
     Returns:
         The convolutions, the head float32[f] and its bias.
+
+    Raises:
+        ValueError: the head turned the evidence round, so that a heat map would show the opposite.
     """
     convolutions = []
     for index, stride in enumerate(strides):
@@ -114,5 +153,8 @@ def fold(network: Any, strides: tuple[int, ...], pooling_gain: float) -> tuple[t
         convolutions.append(
             Convolution((kernel * scale).astype(np.float32), (beta - mean * scale).astype(np.float32), stride)
         )
-    head, bias = network.get_layer("head").get_weights()
-    return tuple(convolutions), (head[:, 0] * pooling_gain).astype(np.float32), float(bias[0])
+    (evidence,) = network.get_layer("evidence").get_weights()
+    gain, bias = network.get_layer("head").get_weights()
+    if gain[0, 0] <= 0:
+        raise ValueError("the head turned the evidence round")
+    return tuple(convolutions), (evidence[0, 0, :, 0] * gain[0, 0]).astype(np.float32), float(bias[0])

@@ -17,12 +17,14 @@ from healthguard.database import open_database
 from healthguard.health import Health
 from healthguard.jwks import fetch_from
 from healthguard.metrics import HttpMetrics
+from healthguard.problems import responses
 from healthguard.telemetry import NO_TELEMETRY
 from healthguard.tls import trusting
 from healthguard.tokens import Fetch, Keys, TokenVerifier
 from records.cursors import Cursors
-from records.deps import Resources, State
+from records.deps import FromGateway, Resources, State
 from records.expiry import forget_keys_forever
+from records.problems import GatewayOnly
 from records.pseudonyms import Pseudonyms
 from records.routes import old_names, predictions
 from records.settings import RecordsSettings
@@ -54,8 +56,9 @@ def create_app(settings: RecordsSettings, lifespan: Lifespan | None = None) -> F
     # Added first, so that it stands inside what `install` adds: a refusal has a request id, a log line and a metric.
     app.add_middleware(BodyLimit, bytes_max=BODY_BYTES_MAX)
     http.install(app, Health("records"), app.state.metrics)
-    app.include_router(predictions.router)
-    app.include_router(old_names.router)
+    # Probes and metrics are not behind it: the kubelet and scrapers have no certificate.
+    for router in (predictions.router, old_names.router):
+        app.include_router(router, dependencies=[FromGateway], responses=responses(GatewayOnly))
     return app
 
 
@@ -93,6 +96,7 @@ async def running(app: FastAPI, settings: RecordsSettings, fetch: Fetch) -> Asyn
                 pseudonyms=Pseudonyms(root),
                 cursors=Cursors(root),
                 gateway_secret=settings.gateway_secret,
+                gateway_name=settings.gateway_name,
                 idempotency_life=life,
                 saved=Counter("healthguard_records_saved", "Records saved.", ["source"], registry=registry),
             )

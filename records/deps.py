@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from healthguard import tokens
+from healthguard import tls, tokens
 from healthguard.database import Database
 from healthguard.problems import Unauthorized
 from healthguard.tokens import TokenVerifier, bearer_token
@@ -35,6 +35,7 @@ class Resources:
     pseudonyms: pseudonyms.Pseudonyms
     cursors: cursors.Cursors
     gateway_secret: SecretStr
+    gateway_name: str | None
     idempotency_life: timedelta
     saved: Counter
 
@@ -107,6 +108,22 @@ async def _gateway(request: Request, needs: Needs) -> None:
 
 
 Gateway = Depends(_gateway)
+
+
+async def _from_gateway(request: Request, needs: Needs) -> None:
+    """
+    Let pass what came over a connection of the gateway's, where gateways have certificates.
+
+    The routes that write what a model has answered ask for the secret too: without TLS it is all there is.
+
+    Raises:
+        GatewayOnly: the connection is somebody else's.
+    """
+    if needs.gateway_name is not None and not tls.is_peer(request.scope, needs.gateway_name):
+        raise GatewayOnly
+
+
+FromGateway = Depends(_from_gateway)
 
 
 async def _caller_or_anonymous(request: Request, needs: Needs) -> tokens.Caller | None:

@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from healthguard.settings import DatabaseSettings, TokenSettings
@@ -22,6 +22,10 @@ class RecordsSettings(TokenSettings, DatabaseSettings):
 
     gateway_secret: SecretStr = Field(min_length=32)
     """Shared with the gateway alone: only who sends it may store a model's results. At least 32 characters."""
+
+    gateway_name: str | None = None
+    """The DNS name in the gateway's certificate; only its holder may then use the API at all. Needs
+    `tls_client_ca_file`; none: the secret alone tells the gateway, and network policies keep others away."""
 
     pseudonym_key: SecretStr
     """
@@ -46,6 +50,12 @@ class RecordsSettings(TokenSettings, DatabaseSettings):
         if len(_decoded(key)) != PSEUDONYM_KEY_BYTES:
             raise ValueError(f"must be {PSEUDONYM_KEY_BYTES} bytes in base64")
         return key
+
+    @model_validator(mode="after")
+    def _names_are_checked(self) -> Self:
+        if self.gateway_name and not self.tls_client_ca_file:
+            raise ValueError("gateway_name needs tls_client_ca_file: nobody could show that name")
+        return self
 
     def pseudonym_key_bytes(self) -> bytes:
         """Return the 32 bytes of the root key."""

@@ -169,9 +169,12 @@ def fingerprint(row: Row) -> bytes:
     """
     Return the hash of what must be the same when an Idempotency-Key is sent again: model, image and patient.
 
-    The version is not part of it: a repeat may well be answered by the canary.
+    The version is not part of it: a repeat may well be answered by the canary. A client's own record has none of the
+    three, and is the same where it says the same.
     """
-    parts = (row["model"], row["image_hmac"], row["patient"])
+    parts = [row["model"], row["image_hmac"], row["patient"]]
+    if row["source"] == "client":
+        parts += [row["outcome"], repr(row["confidence"]), row["filename"]]
     return sha256("\0".join(part or "" for part in parts).encode()).digest()
 
 

@@ -1,5 +1,6 @@
 """Values for tests: whole and valid, each field replaceable, random where two must differ."""
 
+import json
 import secrets
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -95,3 +96,8 @@ def risk_contract(**overrides: Any) -> dict[str, Any]:
         },
     }
     return contract(**(risk | overrides))
+
+
+def contract_bytes(**overrides: Any) -> bytes:
+    """Return the same document as a model server answers it."""
+    return json.dumps(contract(**overrides)).encode()

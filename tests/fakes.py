@@ -39,9 +39,12 @@ class FakeModelServer:
     """Codes with which the next predictions fail, one each."""
     hold: asyncio.Event | None = None
     """Predictions wait for it, where set."""
+    heat: float = 0.5
+    """What every place of a heat map has."""
     images: list[np.ndarray[Any, Any]] = field(default_factory=list)
     """What it was asked about."""
     predict_calls: int = 0
+    explain_calls: int = 0
     address: str = ""
 
     async def __aenter__(self) -> Self:
@@ -69,6 +72,11 @@ class FakeModelServer:
             rows = len(to_array(request.inputs["n"]))
             document = json.dumps(self.contract).encode()
             response.outputs["json"].CopyFrom(from_array(np.array([document] * rows, dtype=object)))
+            return response
+        if spec.signature_name == "explain":
+            self.explain_calls += 1
+            shape = (len(to_array(request.inputs["image"])), *self.contract["explain"]["grid"])
+            response.outputs["heatmap"].CopyFrom(from_array(np.full(shape, self.heat, np.float32), typed=True))
             return response
         self.predict_calls += 1
         if self.hold is not None:

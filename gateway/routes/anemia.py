@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from gateway.contracts import INDETERMINATE
 from gateway.deps import (
     CallerOrAnonymous,
+    Deadline,
     IdempotencyKey,
     ModelPredictor,
     Records,
@@ -37,6 +38,7 @@ AnemiaModel = Annotated[ServedModel, Depends(served("anemia"))]
 async def predict(
     *,
     caller: CallerOrAnonymous,
+    deadline: Deadline,
     model: AnemiaModel,
     image: SmallImage,
     predictor: ModelPredictor,
@@ -45,10 +47,12 @@ async def predict(
     idempotency_key: IdempotencyKey = None,
 ) -> OldRisk:
     """Predict, save, answer; an indeterminate image is refused and nothing is stored."""
-    outcome = await predictor.predict(model, image)
+    outcome = await predictor.predict(model, image, caller=caller, deadline=deadline)
     if outcome.finding.outcome == INDETERMINATE:
         raise Indeterminate(outcome.finding.recommendation)
-    stored = await records.save(outcome, image, caller, request_id=request_id, idempotency_key=idempotency_key)
+    stored = await records.save(
+        outcome, image, caller, request_id=request_id, deadline=deadline, idempotency_key=idempotency_key
+    )
     return old_risk(stored)
 
 

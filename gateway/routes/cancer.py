@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, status
 
 from gateway.contracts import INDETERMINATE
-from gateway.deps import Caller, IdempotencyKey, Image, ModelPredictor, Records, RequestId, served
+from gateway.deps import Caller, Deadline, IdempotencyKey, Image, ModelPredictor, Records, RequestId, served
 from gateway.openapi import image_body, prediction_responses
 from gateway.predictor import Outcome
 from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored
@@ -24,9 +24,11 @@ CancerModel = Annotated[ServedModel, Depends(served("cancer"))]
     responses=prediction_responses(Indeterminate),
     openapi_extra=image_body(),
 )
-async def predict(_caller: Caller, model: CancerModel, image: Image, predictor: ModelPredictor) -> OldPrediction:
+async def predict(
+    caller: Caller, deadline: Deadline, model: CancerModel, image: Image, predictor: ModelPredictor
+) -> OldPrediction:
     """Predict and answer."""
-    outcome = await predictor.predict(model, image)
+    outcome = await predictor.predict(model, image, caller=caller, deadline=deadline)
     prediction = old_prediction(outcome, image)
     predictor.answered(outcome)
     return prediction
@@ -42,6 +44,7 @@ async def predict(_caller: Caller, model: CancerModel, image: Image, predictor: 
 async def predict_and_save(
     *,
     caller: Caller,
+    deadline: Deadline,
     model: CancerModel,
     image: Image,
     predictor: ModelPredictor,
@@ -50,9 +53,11 @@ async def predict_and_save(
     idempotency_key: IdempotencyKey = None,
 ) -> OldPredictionAndRecord:
     """Predict, save, answer; an indeterminate image is refused and nothing is stored."""
-    outcome = await predictor.predict(model, image)
+    outcome = await predictor.predict(model, image, caller=caller, deadline=deadline)
     prediction = old_prediction(outcome, image)
-    stored = await records.save(outcome, image, caller, request_id=request_id, idempotency_key=idempotency_key)
+    stored = await records.save(
+        outcome, image, caller, request_id=request_id, deadline=deadline, idempotency_key=idempotency_key
+    )
     return OldPredictionAndRecord(prediction=prediction, record=OldRecord.of(stored))
 
 

@@ -9,8 +9,9 @@ from gateway.deps import Caller, Model, state_of
 from gateway.openapi import TOKEN_PROBLEMS
 from gateway.problems import ModelUnavailable, UnknownModel
 from gateway.schemas import Model as ModelOut
-from gateway.schemas import Models, VersionState
+from gateway.schemas import Models, Share, VersionState
 from gateway.served import ServedModel
+from gateway.traffic import Canary, Shadow
 from healthguard.problems import responses
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
@@ -39,8 +40,24 @@ def describe(model: ServedModel) -> ModelOut:
         contract = model.contract()
     except ModelUnavailable:
         contract = None
-    counted = Counter((status.version, status.state) for replica in model.replicas for status in replica.versions)
+    # By address: one server may have several versions, and is then a replica of each.
+    told = {
+        (status.version, status.state, replica.endpoint.address)
+        for replica in model.replicas
+        for status in replica.versions
+    }
+    counted = Counter((version, state) for version, state, _ in told)
     versions = [VersionState(version=key[0], state=key[1], replicas=count) for key, count in sorted(counted.items())]
     return ModelOut(
-        name=model.name, available=contract is not None, stable=model.stable, versions=versions, contract=contract
+        name=model.name,
+        available=contract is not None,
+        stable=model.stable,
+        canary=_share(model.traffic.canary),
+        shadow=_share(model.traffic.shadow),
+        versions=versions,
+        contract=contract,
     )
+
+
+def _share(part: Canary | Shadow | None) -> Share | None:
+    return Share(version=part.version, percent=part.percent) if part is not None else None

@@ -16,6 +16,7 @@ from healthguard.install.certificates import BadAuthority
 from healthguard.install.kubernetes import CallFailed, Kubernetes
 from healthguard.install.leave import leave as take_leave
 from healthguard.install.plan import BadPlan, KeysLost, Plan
+from healthguard.tls import trusting
 
 PLAN_VARIABLE = "HEALTHGUARD_PLAN"
 CRD_BYTES_MAX = 1024 * 1024
@@ -58,9 +59,10 @@ def use(
     model: Annotated[list[str], typer.Option(help="A model to predict with.")],
     golden: Annotated[Path, typer.Option(help="Folder of version folders.")],
     deadline_s: Annotated[float, typer.Option(min=1, max=3600)] = 300.0,
+    ca_file: Annotated[Path | None, typer.Option(help="The authority of the gateway's certificate.")] = None,
 ) -> None:
     """Use the product as a client does."""
-    trial.run(url, model, golden, deadline_s, _tell)
+    trial.run(url, model, golden, deadline_s, _tell, trusted=trusting(ca_file))
 
 
 def _kubernetes() -> Kubernetes:

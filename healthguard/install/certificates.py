@@ -46,21 +46,25 @@ def make_authority(now: datetime.datetime) -> Pair:
     return _pair(builder.sign(key, hashes.SHA256()), key)
 
 
-def issue(authority: Pair, names: Sequence[str], now: datetime.datetime) -> Pair:
+def issue(authority: Pair, names: Sequence[str], now: datetime.datetime, *, client: bool = False) -> Pair:
     """
     Return a certificate for a server with these DNS names.
+
+    Args:
+        client: whether its holder may show it to other servers too, to say who is calling.
 
     Raises:
         BadAuthority: the authority cannot be read.
     """
     signer, issuer = _read(authority)
     key = ec.generate_private_key(ec.SECP256R1())
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
     builder = (
         _builder(_name(names[0][:64]), issuer.subject, key, now, LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     return _pair(builder.sign(signer, hashes.SHA256()), key)

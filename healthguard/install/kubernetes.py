@@ -12,7 +12,9 @@ from typing import Any, Self
 import httpx
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-FIELD_MANAGER = "healthguard-install"
+FIELD_MANAGER = "helm"
+"""The name under which Helm 4 writes definitions at an installation: what the hook of an upgrade wrote under another
+would be a conflict for whoever installs a second release."""
 _TIMEOUT_S = 15.0
 _TOKEN_BYTES_MAX = 16 * 1024
 

@@ -49,6 +49,8 @@ class WantedCertificate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     names: list[str] = Field(min_length=1, max_length=16)
+    client: bool = False
+    """Whether its holder calls others with it, too."""
 
 
 class Plan(BaseModel):

@@ -60,7 +60,7 @@ def _certify(
     stored = _read(kubernetes, plan, name)
     if stored and not certificates.is_due(stored.get("tls.crt", "").encode(), authority, wanted.names, now):
         return False
-    made = certificates.issue(authority, wanted.names, now)
+    made = certificates.issue(authority, wanted.names, now, client=wanted.client)
     data = {
         "tls.crt": made.certificate.decode(),
         "tls.key": made.key.decode(),

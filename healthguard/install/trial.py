@@ -7,6 +7,7 @@ model; reads each record back, and removes it; and looks for the predictions in 
 
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,27 +30,30 @@ class NotRight(Exception):
     """The product runs, and does not do what it must; the message says what."""
 
 
-def run(url: str, models: Sequence[str], golden: Path, deadline_s: float, tell: Tell) -> None:
+def run(
+    url: str, models: Sequence[str], golden: Path, deadline_s: float, tell: Tell, *, trusted: ssl.SSLContext
+) -> None:
     """
     Try the product at *url* with each of *models*.
 
     Args:
         golden: folder with MODEL/VERSION/assets.extra/golden, as in the models image.
+        trusted: who the gateway may be, where it speaks TLS.
 
     Raises:
         NotRight: an answer was not what it must be.
         ClientError: a call failed.
     """
     ends_at = time.monotonic() + deadline_s
-    with httpx.Client(base_url=url, timeout=_CALL_S, trust_env=False) as http:
+    with httpx.Client(base_url=url, timeout=_CALL_S, trust_env=False, verify=trusted) as http:
         _wait_until_ready(http, ends_at, tell)
-        token = _log_in(http, url)
+        token = _log_in(http, url, trusted)
         tell("a new person has registered and logged in")
-        with Client(url, token) as client:
+        with Client(url, token, transport=httpx.HTTPTransport(verify=trusted)) as client:
             for model in models:
                 _predict_and_read_back(client, http, token, model=model, golden=golden, ends_at=ends_at)
                 tell(f"{model}: predicted, stored, read back, removed")
-        _check_metrics(url, models)
+        _check_metrics(url, models, trusted)
         tell("the predictions are counted in the gateway's metrics")
 
 
@@ -76,12 +80,12 @@ def _health(http: httpx.Client) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _log_in(http: httpx.Client, url: str) -> str:
+def _log_in(http: httpx.Client, url: str, trusted: ssl.SSLContext) -> str:
     email, password = f"helm-test-{secrets.token_hex(8)}@healthguard.example", secrets.token_urlsafe(24)
     answer = http.post("/api/v1/auth/register", json={"email": email, "password": password})
     if answer.status_code != 201:
         raise NotRight(f"registration answered {answer.status_code}")
-    with Client(url) as client:
+    with Client(url, transport=httpx.HTTPTransport(verify=trusted)) as client:
         return client.login(email, password).access_token
 
 
@@ -112,19 +116,27 @@ def _case(golden: Path, model: str) -> tuple[Path, str]:
     return folders[-1] / cases[0]["file"], str(cases[0]["label"])
 
 
-def _check_metrics(url: str, models: Sequence[str]) -> None:
+def _check_metrics(url: str, models: Sequence[str], trusted: ssl.SSLContext) -> None:
     """Look for the predictions in the metrics of the gateways: each pod counts its own, so ask until one has them."""
     wanted = set(models)
     ends_at = time.monotonic() + _METRICS_S
     while True:
-        # A connection of its own each time, so that the Service may choose another pod.
-        text = httpx.get(f"{url}/metrics", timeout=_CALL_S, trust_env=False).text
+        text = _metrics(url, trusted)
         wanted -= {model for model in wanted if _counted(text, model)}
         if not wanted:
             return
         time.sleep(_POLL_S)
         if time.monotonic() > ends_at:
             raise NotRight(f"the gateway's metrics do not know of predictions with {', '.join(sorted(wanted))}")
+
+
+def _metrics(url: str, trusted: ssl.SSLContext) -> str:
+    """Return one gateway's metrics; none of a pod that leaves at this moment: the next question finds another."""
+    try:
+        # A connection of its own each time, so that the Service may choose another pod.
+        return httpx.get(f"{url}/metrics", timeout=_CALL_S, trust_env=False, verify=trusted).text
+    except httpx.TransportError:
+        return ""
 
 
 def _counted(metrics: str, model: str) -> bool:

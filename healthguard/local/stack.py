@@ -216,6 +216,8 @@ class Stack:
             f"--listen_address={HOST}",
             f"--model_config_file={self.data.run / 'models.config'}",
             "--file_system_poll_wait_seconds=0",
+            # The gateway ends first, so nobody needs notice.
+            "--drain_notice_seconds=0",
         )
 
     @staticmethod

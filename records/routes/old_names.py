@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Response
 
 from healthguard.problems import NotFound, Unauthorized, Unavailable, responses
 from records import store
-from records.deps import Caller, CallerOrAnonymous, NoStore, ReadSession, Session
-from records.problems import NotTheOwner
+from records.deps import Caller, CallerOrAnonymous, IdempotencyKey, Needs, NoStore, ReadSession, Session
+from records.problems import IdempotencyMismatch, NotTheOwner
 from records.rows import client_row, old_record, old_result
 from records.schemas import PAGE_MAX, Number, OldCorrection, OldRecord, OldRecordIn, OldResult, OldSummary
 
@@ -29,11 +29,21 @@ router = APIRouter(tags=["old names"], dependencies=[NoStore])
     "/predictions",
     status_code=201,
     summary="Store a record that a client made",
-    responses=responses(Unauthorized, Unavailable),
+    responses=responses(Unauthorized, IdempotencyMismatch, Unavailable),
 )
-async def create_client_record(record: OldRecordIn, caller: Caller, session: Session) -> OldRecord:
-    """Store a client's own record; it is marked `source: client` and counts for no model."""
-    return old_record(await store.insert_record(session, client_row(record, UUID(caller.subject))))
+async def create_client_record(
+    record: OldRecordIn, caller: Caller, session: Session, needs: Needs, key: IdempotencyKey = None
+) -> OldRecord:
+    """
+    Store a client's own record; it is marked `source: client` and counts for no model.
+
+    The same `Idempotency-Key` again, for the same record, answers with the row that is there.
+    """
+    owner = UUID(caller.subject)
+    row = client_row(record, owner)
+    if key is None:
+        return old_record(await store.insert_record(session, row))
+    return old_record(await store.insert_once(session, row, store.KeyHolder.of(owner, key), needs.idempotency_life))
 
 
 @router.get("/predictions", summary="The breast-cancer history", responses=responses(Unauthorized, Unavailable))

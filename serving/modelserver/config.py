@@ -1,6 +1,8 @@
 """Configuration files in TensorFlow Serving's text form: which models to serve, and how requests are run together."""
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,6 +51,8 @@ class ConfiguredModel:
     name: str
     base_path: Path
     policy: Policy = Latest()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Version numbers by label."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,16 @@ class Batching:
     """How requests are run together; without batching each runs alone."""
 
     rows_max: int = 1
-    """Rows that run together at most."""
+    """Rows that run together at most, and of one request at most."""
+
+    run_rows_max: int | None = None
+    """Rows of one run where large requests are split; None: they are not, and rows_max is the limit."""
+
+    allowed_sizes: tuple[int, ...] = ()
+    """Batches are filled up to one of these, ascending; none: they run as they are."""
+
+    pad_inputs: bool = False
+    """Fill inputs up with zeros to the largest of their batch, so that requests of different inner shapes share one."""
 
     window_s: float = 0.0
     """How long a batch that is not full waits for more; 0: what waits runs as soon as an interpreter is free."""
@@ -78,16 +91,26 @@ def models_of(flags: Flags) -> list[ConfiguredModel]:
         BadConfig: the file or the path is not usable.
     """
     if flags.model_config_file:
-        return models_from(_read(Path(flags.model_config_file), ModelServerConfig))
+        return models_in(Path(flags.model_config_file))
     base_path = Path(flags.model_base_path)
     if not base_path.is_absolute():
         raise BadConfig("--model_base_path is not an absolute path")
     return [ConfiguredModel(flags.model_name, base_path)]
 
 
+def models_in(path: Path) -> list[ConfiguredModel]:
+    """
+    Return the models of a configuration file.
+
+    Raises:
+        BadConfig: the file is not usable.
+    """
+    return models_from(read(path, ModelServerConfig))
+
+
 def models_from(config: ModelServerConfig) -> list[ConfiguredModel]:
     """
-    Check a ModelServerConfig and return its models.
+    Check a ModelServerConfig and return its models; an empty one is none, to be told by a reload which to serve.
 
     Raises:
         BadConfig: a part of it is wrong, or not honoured by this server.
@@ -95,12 +118,11 @@ def models_from(config: ModelServerConfig) -> list[ConfiguredModel]:
     if config.HasField("custom_model_config"):
         raise BadConfig("custom_model_config is not supported")
     models = [_model(entry) for entry in config.model_config_list.config]
-    names = [model.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadConfig(f"Illegal to list model {name} multiple times in config list")
-    if not models:
-        raise BadConfig("no model is configured")
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise BadConfig(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
     return models
 
 
@@ -117,13 +139,27 @@ def _model(entry: ModelConfig) -> ConfiguredModel:
         raise BadConfig(
             f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
         )
+    _check_platform(entry)
+    if entry.logging_config.log_collector_config.type:
+        raise BadConfig(f"model {entry.name}: logging_config is not honoured: requests are never kept")
+    policy = _policy(entry.name, entry.model_version_policy)
+    return ConfiguredModel(entry.name, Path(entry.base_path), policy, dict(entry.version_labels))
+
+
+def _check_platform(entry: ModelConfig) -> None:
+    """
+    Hold a model to the only platform, given in the new field or in the old one.
+
+    Raises:
+        BadConfig: neither or both are given, or another platform is.
+    """
+    if entry.model_platform and entry.model_type:
+        raise BadConfig(
+            f"model {entry.name}: Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform."
+        )
     if entry.model_platform != PLATFORM and entry.model_type != TENSORFLOW:
         raise BadConfig(f"model {entry.name}: model_platform is not {PLATFORM}")
-    if entry.version_labels:
-        raise BadConfig(f"model {entry.name}: version_labels are not honoured")
-    if entry.HasField("logging_config"):
-        raise BadConfig(f"model {entry.name}: logging_config is not honoured")
-    return ConfiguredModel(entry.name, Path(entry.base_path), _policy(entry.name, entry.model_version_policy))
 
 
 def _policy(name: str, policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> Policy:
@@ -151,8 +187,19 @@ def batching_of(flags: Flags) -> Batching:
     """
     if not flags.enable_batching:
         return Batching()
-    path = flags.batching_parameters_file
-    return batching_from(_read(Path(path), BatchingParameters) if path else BatchingParameters())
+    if not flags.batching_parameters_file:
+        return batching_from(BatchingParameters())
+    return batching_file(Path(flags.batching_parameters_file))
+
+
+def batching_file(path: Path) -> Batching:
+    """
+    Return the batching that a file of parameters asks for.
+
+    Raises:
+        BadConfig: the file is not usable.
+    """
+    return batching_from(read(path, BatchingParameters))
 
 
 def batching_from(given: BatchingParameters) -> Batching:
@@ -160,25 +207,47 @@ def batching_from(given: BatchingParameters) -> Batching:
     Check BatchingParameters; what is not set has TensorFlow Serving's default.
 
     Raises:
-        BadConfig: a field is out of range, or not honoured by this server.
+        BadConfig: a field is out of range, or at odds with another.
     """
-    for field in ("allowed_batch_sizes", "pad_variable_length_inputs", "enable_large_batch_splitting"):
-        # On CPUs a padded row costs as much as a real one, and large requests run in slices anyway.
-        if getattr(given, field) and (
-            field != "enable_large_batch_splitting" or given.enable_large_batch_splitting.value
-        ):
-            raise BadConfig(f"batching parameter {field} is not honoured")
-    if given.HasField("max_execution_batch_size"):
-        raise BadConfig("batching parameter max_execution_batch_size is not honoured")
     rows_max = _positive(given, "max_batch_size", 1000)
-    batches = _positive(given, "max_enqueued_batches", 10)
+    split = given.enable_large_batch_splitting.value
+    run_rows_max = _positive(given, "max_execution_batch_size", rows_max) if split else None
+    _check_sizes(given.allowed_batch_sizes, rows_max, run_rows_max)
     return Batching(
         rows_max=rows_max,
+        run_rows_max=run_rows_max,
+        allowed_sizes=tuple(given.allowed_batch_sizes),
+        pad_inputs=given.pad_variable_length_inputs,
         window_s=max(0, given.batch_timeout_micros.value) / 1e6,
-        rows_waiting_max=rows_max * batches,
+        rows_waiting_max=rows_max * _positive(given, "max_enqueued_batches", 10),
         workers=_positive(given, "num_batch_threads", 1) if given.HasField("num_batch_threads") else None,
         enabled=True,
     )
+
+
+def _check_sizes(allowed: Sequence[int], rows_max: int, run_rows_max: int | None) -> None:
+    """
+    Hold allowed_batch_sizes to its rules: positive, ascending, the last one the size of the largest run.
+
+    Raises:
+        BadConfig: in TensorFlow Serving's words.
+    """
+    if run_rows_max is not None and run_rows_max > rows_max:
+        raise BadConfig(f"max_execution_batch_size {run_rows_max} is larger than max_batch_size {rows_max}")
+    if not allowed:
+        return
+    if allowed[0] < 1 or any(first >= second for first, second in itertools.pairwise(allowed)):
+        raise BadConfig("allowed_batch_sizes entries must be positive and ascending")
+    if run_rows_max is not None and allowed[-1] != run_rows_max:
+        raise BadConfig(
+            "Last entry in allowed_batch_sizes must be equal to max_execution_batch_size; last entry was "
+            f"{allowed[-1]}; expected {run_rows_max}"
+        )
+    if run_rows_max is None and allowed[-1] != rows_max:
+        raise BadConfig(
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+            f"{allowed[-1]}; expected {rows_max}"
+        )
 
 
 def _positive(given: BatchingParameters, field: str, default: int) -> int:
@@ -197,9 +266,14 @@ def _positive(given: BatchingParameters, field: str, default: int) -> int:
 M = TypeVar("M", bound=Message)
 
 
-def _read(path: Path, kind: type[M]) -> M:
+def read(path: Path, kind: type[M], *, secret: bool = False) -> M:
     """
     Read a text-form message from a file of bounded size.
+
+    Args:
+        path: the file.
+        kind: the message.
+        secret: never quote the file, as the parser's own words do.
 
     Raises:
         BadConfig: there is no such file, it is too large, or it does not parse.
@@ -211,7 +285,10 @@ def _read(path: Path, kind: type[M]) -> M:
         raise BadConfig(f"cannot read {path}: {exc.strerror}") from exc
     if len(text) > FILE_BYTES_MAX:
         raise BadConfig(f"{path} is larger than {FILE_BYTES_MAX} bytes")
+    name = kind.DESCRIPTOR.name
     try:
         return text_format.Parse(text, kind())
     except (text_format.ParseError, UnicodeDecodeError) as exc:
-        raise BadConfig(f"Error parsing text-format tensorflow.serving.{kind.DESCRIPTOR.name}: {exc}") from exc
+        if secret:
+            raise BadConfig(f"Error parsing text-format tensorflow.serving.{name}") from None
+        raise BadConfig(f"Error parsing text-format tensorflow.serving.{name}: {exc}") from exc

@@ -1,6 +1,5 @@
-"""TensorFlow Serving's gRPC services over the models and the scheduler."""
+"""TensorFlow Serving's gRPC services: each RPC to the function that answers it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -8,23 +7,28 @@ import grpc
 import grpc.aio
 import structlog
 
-from serving.modelserver.batching import Scheduler
-from serving.modelserver.lifecycle import Models, Version
-from serving.modelserver.predict import answer, is_heavy, read_question
-from serving.modelserver.refusals import Refused, invalid_argument
-from serving.tfs import signatures
+from serving.modelserver import answers
+from serving.modelserver.example_calls import ExampleCalls
+from serving.modelserver.inference import Inference
+from serving.modelserver.refusals import Refused
+from serving.modelserver.reload import reload
 from serving.tfs.protos import (
     MODEL_SERVICE,
     PREDICTION_SERVICE,
+    ClassificationRequest,
+    ClassificationResponse,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     GetModelStatusRequest,
     GetModelStatusResponse,
-    ModelSpec,
-    ModelVersionStatus,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
     PredictRequest,
     PredictResponse,
-    SignatureDefMap,
+    RegressionRequest,
+    RegressionResponse,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
 )
 
 logger = structlog.get_logger()
@@ -38,10 +42,10 @@ Handler = Callable[[Request, Context], Awaitable[Response]]
 class Services:
     """The RPCs that this server answers; gRPC itself answers UNIMPLEMENTED to the others."""
 
-    def __init__(self, models: Models, scheduler: Scheduler, *, typed_outputs: bool) -> None:
-        self._models = models
-        self._scheduler = scheduler
-        self._typed = typed_outputs
+    def __init__(self, inference: Inference, *, check_method: bool = False) -> None:
+        self._inference = inference
+        self._models = inference.models
+        self._examples = ExampleCalls(inference, check_method=check_method)
 
     def handlers(self) -> "list[grpc.GenericRpcHandler[Any, Any]]":
         """Return what a gRPC server is to answer."""
@@ -50,90 +54,48 @@ class Services:
                 PREDICTION_SERVICE,
                 {
                     "Predict": _method(self.predict, PredictRequest, PredictResponse),
+                    "Classify": _method(self.classify, ClassificationRequest, ClassificationResponse),
+                    "Regress": _method(self.regress, RegressionRequest, RegressionResponse),
+                    "MultiInference": _method(self.multi_inference, MultiInferenceRequest, MultiInferenceResponse),
                     "GetModelMetadata": _method(self.metadata, GetModelMetadataRequest, GetModelMetadataResponse),
                 },
             ),
             grpc.method_handlers_generic_handler(
-                MODEL_SERVICE, {"GetModelStatus": _method(self.status, GetModelStatusRequest, GetModelStatusResponse)}
+                MODEL_SERVICE,
+                {
+                    "GetModelStatus": _method(self.status, GetModelStatusRequest, GetModelStatusResponse),
+                    "HandleReloadConfigRequest": _method(self.reload, ReloadConfigRequest, ReloadConfigResponse),
+                },
             ),
         ]
 
     async def predict(self, request: PredictRequest, context: Context) -> PredictResponse:
-        """
-        Run a signature.
+        """Run a signature. Raises Refused."""
+        return await self._inference.predict(request, entrypoint="GRPC", time_left_s=context.time_remaining())
 
-        Raises:
-            Refused: see predict.read_question and Scheduler.run.
-        """
-        with self._models.serving(*_wanted(request)) as version:
-            # A thread only for long typed lists, whose reading takes milliseconds.
-            if is_heavy(request):
-                question = await asyncio.to_thread(read_question, request, version.model.signatures)
-            else:
-                question = read_question(request, version.model.signatures)
-            outputs = await self._scheduler.run(version, question, context.time_remaining())
-            return answer(request, version.number, question, outputs, typed=self._typed)
+    async def classify(self, request: ClassificationRequest, context: Context) -> ClassificationResponse:
+        """Label examples. Raises Refused."""
+        return await self._examples.classify(request, context.time_remaining())
+
+    async def regress(self, request: RegressionRequest, context: Context) -> RegressionResponse:
+        """Give examples numbers. Raises Refused."""
+        return await self._examples.regress(request, context.time_remaining())
+
+    async def multi_inference(self, request: MultiInferenceRequest, context: Context) -> MultiInferenceResponse:
+        """Do several of both on the same examples. Raises Refused."""
+        return await self._examples.multi_inference(request, context.time_remaining())
 
     async def metadata(self, request: GetModelMetadataRequest, _context: Context) -> GetModelMetadataResponse:
-        """
-        Say what a version's signatures take and give.
-
-        Raises:
-            Refused: the model is not served, or another field than signature_def is asked for.
-        """
-        name, number = _wanted(request)
-        if not request.metadata_field:
-            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != "signature_def":
-                raise invalid_argument(f"Metadata field {field} is not supported")
-        with self._models.serving(name, number) as version:
-            known = version.model.signatures.items()
-            packed = SignatureDefMap(signature_def={key: signatures.to_proto(signature) for key, signature in known})
-            response = GetModelMetadataResponse(model_spec=ModelSpec(name=name))
-            response.model_spec.version.value = version.number
-            response.metadata["signature_def"].Pack(packed)
-            return response
+        """Say what a version's signatures take and give. Raises Refused."""
+        return answers.metadata(self._models, request)
 
     async def status(self, request: GetModelStatusRequest, _context: Context) -> GetModelStatusResponse:
-        """
-        Say in which state the versions of a model are.
+        """Say in which state the versions of a model are. Raises Refused."""
+        return answers.status(self._models, request)
 
-        Raises:
-            Refused: the model or the version was never there.
-        """
-        name, number = _wanted(request)
-        known = self._models.versions(name)
-        if not known:
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
-        chosen = [version for version in known if number is None or version.number == number]
-        if not chosen:
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {name}")
-        return GetModelStatusResponse(model_version_status=[_status(version) for version in chosen])
-
-
-def _wanted(request: PredictRequest | GetModelMetadataRequest | GetModelStatusRequest) -> tuple[str, int | None]:
-    """
-    Return the model and the version that a request names.
-
-    Raises:
-        Refused: INVALID_ARGUMENT; it names none, or a label (there are no labels).
-    """
-    if not request.HasField("model_spec"):
-        raise invalid_argument("Missing ModelSpec")
-    spec = request.model_spec
-    if not spec.name:
-        raise invalid_argument("ModelSpec has no name specified.")
-    if spec.HasField("version_label"):
-        raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-    return spec.name, spec.version.value if spec.HasField("version") else None
-
-
-def _status(version: Version) -> ModelVersionStatus:
-    status = ModelVersionStatus(version=version.number, state=ModelVersionStatus.State.Name(version.state.value))
-    status.status.error_code = version.error.number if version.error else 0  # type: ignore[assignment]
-    status.status.error_message = version.error.details if version.error else ""
-    return status
+    async def reload(self, request: ReloadConfigRequest, _context: Context) -> ReloadConfigResponse:
+        """Replace the configuration. Raises Refused."""
+        return await reload(self._models, request)
 
 
 def _method(handler: Handler[Request, Response], takes: Any, gives: Any) -> "grpc.RpcMethodHandler[Request, Response]":

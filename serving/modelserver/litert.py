@@ -28,6 +28,9 @@ of 8), and the memory of an interpreter grows with the largest batch that it eve
 class LiteRtModel:
     """A loaded model.tflite; see backend.LoadedModel."""
 
+    platform = "litert"
+    exact_shapes = True
+
     def __init__(self, content: bytes, instances: int, threads: int) -> None:
         """
         Make the interpreters; they share *content*, which is read once and not mapped, so that nobody can change it
@@ -63,6 +66,10 @@ class LiteRtModel:
             # A scalar comes out as a number, not as an array.
             return {alias: np.asarray(value) for alias, value in answers[0].items()}
         return {alias: np.concatenate([answer[alias] for answer in answers]) for alias in answers[0]}
+
+    def close(self) -> None:
+        """Drop the interpreters and the file's bytes."""
+        self._runners.clear()
 
 
 def load(folder: Path, instances: int, *, threads: int = 1) -> LiteRtModel:

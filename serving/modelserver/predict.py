@@ -1,17 +1,26 @@
 """What a PredictRequest asks for, checked against the model's signature before anything runs; pure."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import grpc
 
+from serving.modelserver.backend import LoadedModel
 from serving.modelserver.refusals import Refused, invalid_argument
 from serving.tfs.protos import PredictRequest, PredictResponse, TensorProto
-from serving.tfs.signatures import DEFAULT_SIGNATURE, Signature
-from serving.tfs.tensors import Array, BadTensor, from_array, to_array
+from serving.tfs.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
+from serving.tfs.tensors import RANK_MAX, Array, BadTensor, from_array, to_array
 
 VALUES_AT_ONCE = 4096
-"""Elements of typed lists that may be turned into an array on the event loop (well under a millisecond)."""
+"""Elements of typed lists that may be turned into an array, or back, on the event loop (well under a millisecond)."""
+
+
+RANK_HELD = 3
+"""Declared dimensions from which on the rank is held in any case."""
+
+UNEQUAL_ROWS = "Batching session Run() input tensors must have equal 0th-dimension size"
+NO_ROWS = "Batching session Run() input tensors must have at least one dimension"
 
 
 @dataclass(frozen=True)
@@ -26,23 +35,50 @@ class Question:
     """Whether its rows may run together with those of others."""
 
 
-def read_question(request: PredictRequest, signatures: Mapping[str, Signature]) -> Question:
+def read_question(request: PredictRequest, model: LoadedModel) -> Question:
     """
     Check *request* in TensorFlow Serving's order and return what it asks.
 
     Raises:
         Refused: with TensorFlow Serving's code and text.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = signatures.get(name)
+    name, signature = signature_of(model, request.model_spec.signature_name)
+    check_names(set(request.inputs), signature)
+    inputs = {alias: _array(alias, request.inputs[alias]) for alias in signature.inputs}
+    return question(model, name, inputs, request.output_filter)
+
+
+def signature_of(model: LoadedModel, name: str) -> tuple[str, Signature]:
+    """
+    Return the signature that is asked for, and its name; an empty name is the default's.
+
+    Raises:
+        Refused: FAILED_PRECONDITION; the model has none of that name.
+    """
+    name = name or DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
     if signature is None:
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    _check_names(request, signature)
-    inputs = {alias: _array(alias, request.inputs[alias]) for alias in signature.inputs}
-    outputs = _outputs(request, signature)
-    _check_arrays(inputs, signature)
-    rows = _rows(inputs) if signature.batched else 1
-    return Question(name, inputs, outputs, rows, signature.batched)
+    return name, signature
+
+
+def question(
+    model: LoadedModel, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+) -> Question:
+    """
+    Check arrays against a signature and return the question that they make; every door comes through here.
+
+    Raises:
+        Refused: with TensorFlow Serving's code and text.
+    """
+    name, signature = signature_of(model, signature_name)
+    check_names(set(inputs), signature)
+    outputs = _outputs(output_filter, signature)
+    _check_arrays(inputs, signature, exact=model.exact_shapes)
+    rows = _rows(inputs) if signature.batched else None
+    if rows is None and signature.batched and model.exact_shapes:
+        raise invalid_argument(UNEQUAL_ROWS)
+    return Question(name, inputs, outputs, 1 if rows is None else rows, batched=rows is not None)
 
 
 def answer(
@@ -62,20 +98,19 @@ def is_heavy(request: PredictRequest) -> bool:
 
 
 def _elements(tensor: TensorProto) -> int:
-    count = 1
-    for dim in tensor.tensor_shape.dim:
-        count *= max(0, dim.size)
-    return count
+    """Return the number of elements; 0 for what is refused unread, since a product of a million sizes takes hours."""
+    dims = tensor.tensor_shape.dim
+    return math.prod(max(0, dim.size) for dim in dims) if len(dims) <= RANK_MAX else 0
 
 
-def _check_names(request: PredictRequest, signature: Signature) -> None:
+def check_names(sent: Set[str], signature: Signature) -> None:
     """
     Compare the inputs' names with the signature's.
 
     Raises:
         Refused: INVALID_ARGUMENT.
     """
-    sent, wanted = set(request.inputs), set(signature.inputs)
+    wanted = set(signature.inputs)
     if len(sent) != len(wanted):
         raise invalid_argument(
             f"input size does not match signature: {len(sent)}!={len(wanted)} "
@@ -88,7 +123,7 @@ def _check_names(request: PredictRequest, signature: Signature) -> None:
         )
 
 
-def _set(names: set[str]) -> str:
+def _set(names: Set[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
@@ -105,7 +140,7 @@ def _array(alias: str, tensor: TensorProto) -> Array:
         raise invalid_argument(f"tensor parsing error: {alias}") from exc
 
 
-def _outputs(request: PredictRequest, signature: Signature) -> tuple[str, ...]:
+def _outputs(output_filter: Sequence[str], signature: Signature) -> tuple[str, ...]:
     """
     Return the outputs to answer: those of the filter, or all.
 
@@ -113,7 +148,7 @@ def _outputs(request: PredictRequest, signature: Signature) -> tuple[str, ...]:
         Refused: INVALID_ARGUMENT; an unknown or doubled name.
     """
     chosen: list[str] = []
-    for alias in request.output_filter:
+    for alias in output_filter:
         if alias not in signature.outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} "
@@ -125,7 +160,7 @@ def _outputs(request: PredictRequest, signature: Signature) -> tuple[str, ...]:
     return tuple(chosen or signature.outputs)
 
 
-def _check_arrays(inputs: Mapping[str, Array], signature: Signature) -> None:
+def _check_arrays(inputs: Mapping[str, Array], signature: Signature, *, exact: bool) -> None:
     """
     Hold every input to its element type and shape, so that no kernel ever sees a tensor that it could choke on.
 
@@ -134,21 +169,26 @@ def _check_arrays(inputs: Mapping[str, Array], signature: Signature) -> None:
     """
     for alias, array in inputs.items():
         spec = signature.inputs[alias]
-        wrong = spec.wrong_type(array) or spec.wrong_shape(array)
+        wrong = spec.wrong_type(array) or (spec.wrong_shape(array) if exact else _wrong_rank(array, spec))
         if wrong:
             raise invalid_argument(wrong)
-        if array.size == 0:
+        if exact and array.size == 0:
             raise invalid_argument(f"input {alias} has no elements")
 
 
-def _rows(inputs: Mapping[str, Array]) -> int:
+def _wrong_rank(array: Array, spec: TensorSpec) -> str | None:
     """
-    Return the size of the batch, which all inputs share.
+    Say what is wrong with the rank of *array*, or None.
 
-    Raises:
-        Refused: INVALID_ARGUMENT; they differ.
+    A convolution of TensorFlow's ends the process when it gets a tensor of rank 3 (tensorflow#111453). Below three
+    declared dimensions there is no such kernel, and clients are served whose shapes differ from the declared ones.
     """
-    sizes: set[int] = {array.shape[0] for array in inputs.values()}
-    if len(sizes) != 1:
-        raise invalid_argument("Batching session Run() input tensors must have equal 0th-dimension size")
-    return sizes.pop()
+    if spec.shape is None or len(spec.shape) < RANK_HELD or array.ndim == len(spec.shape):
+        return None
+    return f"Shape mismatch: actual {list(array.shape)} vs. expect {list(spec.shape)}"
+
+
+def _rows(inputs: Mapping[str, Array]) -> int | None:
+    """Return the size of the batch that all inputs share; None where they differ, or one has no dimensions."""
+    sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
+    return sizes.pop() if len(sizes) == 1 else None

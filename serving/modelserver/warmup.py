@@ -62,7 +62,7 @@ def _run(model: LoadedModel, record: bytes, *, workers: int, iterations: int) ->
         raise invalid_argument("Failed to parse warmup record") from exc
     if not log.HasField("predict_log"):
         raise Refused(grpc.StatusCode.UNIMPLEMENTED, "only Predict requests warm a LiteRT model up")
-    question = read_question(log.predict_log.request, model.signatures)
+    question = read_question(log.predict_log.request, model)
     for worker in range(workers):
         for _ in range(iterations):
             try:

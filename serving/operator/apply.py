@@ -1,12 +1,18 @@
 """Apply: carry a plan out. What is to be done was decided in plan; here is only the order, and what a refusal means."""
 
+import socket
 from datetime import UTC, datetime
 
+import structlog
+
+from serving.operator.events import turn
 from serving.operator.kubernetes import Api, CallFailed
 from serving.operator.manifests import Owner
 from serving.operator.observe import Observed
 from serving.operator.plan import Plan, refused
 from serving.operator.spec import API_VERSION, GROUP, KIND
+
+log = structlog.get_logger()
 
 
 def clock() -> str:
@@ -37,8 +43,20 @@ async def carry_out(api: Api, observed: Observed, plan: Plan) -> None:
 
 async def _tell(api: Api, observed: Observed, status: dict[str, object]) -> None:
     # Each write wakes the watch up: the same status again would be a loop.
-    if status != observed.status:
-        await api.apply_status(_document(observed.owner, status))
+    if status == observed.status:
+        return
+    await api.apply_status(_document(observed.owner, status))
+    event = turn(observed.owner, observed.status, status, now=clock(), instance=socket.gethostname())
+    if event is not None:
+        await _note(api, event)
+
+
+async def _note(api: Api, event: dict[str, object]) -> None:
+    try:
+        await api.apply(event)
+    except CallFailed as error:
+        # The status holds the same: a model is not worse served because nobody could be told.
+        log.warning("event_not_written", status=error.status)
 
 
 def _document(owner: Owner, status: dict[str, object]) -> dict[str, object]:

@@ -36,6 +36,9 @@ def files(folder: Path) -> list[Path]:
     for root, folders, names in os.walk(folder):
         for name in [*folders, *names]:
             path = Path(root, name)
+            # With a line break in a name, one file could read like two in the lines of the digest.
+            if not name.isprintable():
+                raise NotAFolderOfFiles("the name of a file has a strange letter")
             # A link may lead to a file that nobody vouches for and that changes after the check.
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise NotAFolderOfFiles("it holds a link or a special file")

@@ -32,6 +32,7 @@ _PATHS = {
     "ConfigMap": ("api/v1", "configmaps"),
     "Pod": ("api/v1", "pods"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "Event": ("apis/events.k8s.io/v1", "events"),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
 }
 

@@ -55,8 +55,13 @@ def labels(model: str, version: int) -> dict[str, str]:
     return {MODEL_LABEL: model, VERSION_LABEL: str(version), **MANAGED_BY}
 
 
-def children(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings) -> list[Manifest]:
-    """Return all objects of the stable version, in the order in which they are applied."""
+def children(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings, certificate: str = "") -> list[Manifest]:
+    """
+    Return all objects of the stable version, in the order in which they are applied.
+
+    Args:
+        certificate: what tells the model servers' certificate from the one before.
+    """
     version = spec.stable
     files = server_config.files(owner.name, spec)
     made = {
@@ -64,7 +69,7 @@ def children(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings) ->
         "Service": _service(owner, version),
         "NetworkPolicy": {"spec": _network_policy(owner, spec, settings)},
         "PodDisruptionBudget": {"spec": _disruption_budget(owner, version)},
-        "Deployment": {"spec": _deployment(owner, spec, settings, files)},
+        "Deployment": {"spec": _deployment(owner, spec, settings, files | {"certificate": certificate})},
     }
     return [_child(owner, version, kind) | made[kind] for kind in CHILD_KINDS]
 
@@ -142,7 +147,7 @@ def _disruption_budget(owner: Owner, version: Version) -> Manifest:
     }
 
 
-def _deployment(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings, files: dict[str, str]) -> Manifest:
+def _deployment(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings, read: dict[str, str]) -> Manifest:
     selector = labels(owner.name, spec.stable.version)
     pod = pod_spec(owner.name, spec, settings, config_map=child_name(owner.name, spec.stable.version))
     pod["topologySpreadConstraints"] = [
@@ -169,16 +174,16 @@ def _deployment(owner: Owner, spec: ServedModelSpec, settings: OperatorSettings,
                     "app.kubernetes.io/component": "model-server",
                     "app.kubernetes.io/part-of": "healthguard",
                 },
-                # Servers read their files once, at the start: changed files mean new pods.
-                "annotations": {REVISION: _revision(pod, files)},
+                # Servers read their files and certificate once, at the start: changed ones mean new pods.
+                "annotations": {REVISION: _revision(pod, read)},
             },
             "spec": pod,
         },
     }
 
 
-def _revision(pod: Manifest, files: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps([pod, files], sort_keys=True).encode()).hexdigest()[:16]
+def _revision(pod: Manifest, read: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([pod, read], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def revision_of(manifests: list[Manifest]) -> str:

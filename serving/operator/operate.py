@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from serving.operator import handlers
 from serving.operator.apply import carry_out, clock
+from serving.operator.certificates import fingerprint
 from serving.operator.kubernetes import Api, CallFailed, connect
 from serving.operator.observe import observe
 from serving.operator.plan import plan
@@ -79,7 +80,8 @@ class Operator:
         if observed is None:
             # Its objects go with it, by their owner reference.
             return
-        decided = plan(observed, self.settings, now=clock())
+        certificate = fingerprint(self.settings.model_tls_cert_file)
+        decided = plan(observed, self.settings, now=clock(), certificate=certificate)
         await carry_out(self.api, observed, decided)
         if decided.again_s is not None:
             self.queue.add(key, after_s=decided.again_s)

@@ -80,7 +80,7 @@ class _View:
     """The Deployment, where it already has the newest form."""
 
 
-def plan(observed: Observed, settings: OperatorSettings, *, now: str) -> Plan:
+def plan(observed: Observed, settings: OperatorSettings, *, now: str, certificate: str = "") -> Plan:
     """
     Decide what to do about one ServedModel.
 
@@ -89,7 +89,7 @@ def plan(observed: Observed, settings: OperatorSettings, *, now: str) -> Plan:
     """
     try:
         spec = read(observed.spec)
-        manifests = children(observed.owner, spec, settings)
+        manifests = children(observed.owner, spec, settings, certificate)
     except (InvalidSpec, BadAddress) as error:
         finding = Finding("False", "InvalidSpec", f"Nothing was changed: {error}.", stalled=True)
         return Plan((), (), _status(observed, _summary(finding), now=now))

@@ -6,7 +6,7 @@ Every container passes Pod Security *restricted*, has a read-only root, and no t
 
 from typing import Any
 
-from serving.operator import server_config, storage
+from serving.operator import certificates, server_config, storage
 from serving.operator.settings import OperatorSettings
 from serving.operator.spec import ServedModelSpec
 
@@ -82,6 +82,9 @@ def _stager(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
     ]
     stager = _container(STAGER_NAME, settings.image, ["python", "-m", "serving.operator.stager"], args, settings)
     stager["volumeMounts"] = [_models_mount(model, spec, writer=True), {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    if settings.model_tls_secret:
+        stager["args"].append(f"--ssl-config={certificates.SSL_CONFIG}")
+        stager["volumeMounts"] += [_CERTIFICATE_MOUNT, _ssl_config_mount(writer=True)]
     address = storage.parse(version.storage_uri)
     if address.scheme == "pvc":
         mount = {"name": "claim", "mountPath": f"{storage.CLAIMS}/{address.place}", "readOnly": True}
@@ -95,11 +98,15 @@ def _stager(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
 def _server(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Manifest:
     official = spec.runtime.name == "tensorflow-serving"
     command = ["/usr/bin/tensorflow_model_server"] if official else ["python", "-m", "serving.modelserver"]
-    flags = server_config.flags(spec, grpc=GRPC, rest=REST)
+    # HTTP has no TLS there, and answers predictions too: it is open only where somebody reads metrics from it.
+    rest = None if settings.model_tls_secret and settings.scraper_labels is None else REST
+    ssl_config = certificates.SSL_CONFIG if settings.model_tls_secret else None
+    flags = server_config.flags(spec, grpc=GRPC, rest=rest, ssl_config=ssl_config)
     server = _container(SERVER_NAME, _server_image(spec, settings), command, flags, settings)
     server["ports"] = [{"name": "grpc", "containerPort": GRPC}]
+    if official and rest:
+        server["ports"].append({"name": "rest", "containerPort": rest})
     if official:
-        server["ports"].append({"name": "rest", "containerPort": REST})
         server["env"] = _official_environment(spec)
     server["resources"] = _resources(spec)
     server["volumeMounts"] = [
@@ -107,6 +114,8 @@ def _server(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
         {"name": "config", "mountPath": str(server_config.CONFIG), "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
+    if settings.model_tls_secret:
+        server["volumeMounts"].append(_ssl_config_mount())
     # The kubelet waits before it signals: endpoints and gateways learn first that the pod leaves.
     server["lifecycle"] = {"preStop": {"sleep": {"seconds": settings.drain_pods_s}}}
     # Neither asks for the model: a restart would not mend it. The port opens when the version is loaded and warm.
@@ -159,6 +168,9 @@ def _prober(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
     prober = _container(PROBER_NAME, settings.image, ["python", "-m", "serving.operator.prober"], args, settings)
     prober["ports"] = [{"name": "prober", "containerPort": PROBER}]
     prober["volumeMounts"] = [_models_mount(model, spec)]
+    if settings.model_tls_secret:
+        prober["args"] += [f"--certificate={certificates.SECRET}", f"--server-name={settings.model_tls_name}"]
+        prober["volumeMounts"].append(_CERTIFICATE_MOUNT)
     prober["resources"] = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
     # A pod is ready when all of its containers are, so the prober's answer is the pod's.
     prober["readinessProbe"] = _http("/readyz", period_s=2, failures=2)
@@ -187,6 +199,21 @@ def _models_mount(model: str, spec: ServedModelSpec, *, writer: bool = False) ->
     return {"name": "models", "mountPath": str(server_config.MODELS), "readOnly": not writer}
 
 
+_CERTIFICATE_MOUNT: Manifest = {"name": "certificate", "mountPath": str(certificates.SECRET), "readOnly": True}
+
+
+def _ssl_config_mount(*, writer: bool = False) -> Manifest:
+    return {"name": "ssl-config", "mountPath": str(certificates.SSL_CONFIG.parent), "readOnly": not writer}
+
+
+def _certificate_volumes(secret: str) -> list[Manifest]:
+    return [
+        # The key is read by the pod's group, which is the stager's and the prober's.
+        {"name": "certificate", "secret": {"secretName": secret, "defaultMode": 0o440}},
+        {"name": "ssl-config", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ]
+
+
 def _volumes(spec: ServedModelSpec, settings: OperatorSettings, config_map: str) -> list[Manifest]:
     address = storage.parse(spec.stable.storage_uri)
     # There is never more than one copy; the rest is what a file system needs for itself.
@@ -199,6 +226,8 @@ def _volumes(spec: ServedModelSpec, settings: OperatorSettings, config_map: str)
         {"name": "config", "configMap": {"name": config_map}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+    if settings.model_tls_secret:
+        volumes += _certificate_volumes(settings.model_tls_secret)
     if address.scheme == "pvc":
         claim = {"claimName": address.place, "readOnly": True}
         volumes.append({"name": "claim", "persistentVolumeClaim": claim})

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from healthguard.logging import configure_logging
-from serving.operator import golden
+from serving.operator import certificates, golden
 from serving.operator.failures import Failure
-from serving.tfs.client import CallFailed, Client, VersionStatus
+from serving.tfs.client import CallFailed, Client, Tls, VersionStatus
 
 log = structlog.get_logger()
 
@@ -159,7 +159,7 @@ def application(prober: Prober) -> web.Application:
     return made
 
 
-async def run(question: Question, *, target: str, port: int) -> None:
+async def run(question: Question, *, target: str, tls: Tls | None, port: int) -> None:
     """
     Probe until SIGTERM.
 
@@ -169,7 +169,7 @@ async def run(question: Question, *, target: str, port: int) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with Client(target) as client:
+    async with Client(target, tls=tls) as client:
         prober = Prober(question, client)
         runner = web.AppRunner(application(prober), access_log=None)
         await runner.setup()
@@ -197,6 +197,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--version", required=True, type=int)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--target", default="127.0.0.1:8500")
+    parser.add_argument("--certificate", type=Path, help="folder of the certificate to show; none: plain gRPC")
+    parser.add_argument("--server-name", default="", help="the name that the server's certificate must have")
     parser.add_argument("--port", type=int, default=8502)
     parser.add_argument("--max-difference", type=float, default=None)
     parser.add_argument("--golden-optional", action="store_true")
@@ -206,7 +208,11 @@ def main(arguments: list[str]) -> int:
         options.model, options.version, options.folder, options.max_difference, not options.golden_optional
     )
     try:
-        asyncio.run(run(question, target=options.target, port=options.port))
+        tls = certificates.read(options.certificate, options.server_name) if options.certificate else None
+        asyncio.run(run(question, target=options.target, tls=tls, port=options.port))
+    except certificates.Unusable as error:
+        Failure("CertificateUnusable", str(error)).write()
+        return 1
     except Wrong as wrong:
         log.warning("model_server_refused", reason=wrong.failure.reason, detail=wrong.failure.message)
         wrong.failure.write()

@@ -42,6 +42,7 @@ RULES = (
     Rule("Name the pods of a version, and give its server its configuration.", "", ("services", "configmaps"), _MAKE),
     Rule("Let only gateways reach model pods.", "networking.k8s.io", ("networkpolicies",), _MAKE),
     Rule("Keep a drained node from taking all pods of a version.", "policy", ("poddisruptionbudgets",), _MAKE),
+    Rule("Tell how it came to be so.", "events.k8s.io", ("events",), ("create", "patch")),
 )  # fmt: skip
 
 

@@ -50,8 +50,14 @@ def _batching(batching: Batching) -> str:
     return "".join(f"{name} {{ value: {value} }}\n" for name, value in values.items())
 
 
-def flags(spec: ServedModelSpec, *, grpc: int, rest: int) -> list[str]:
-    """Return the server's flags; those of the person come last, and none of them is one of these."""
+def flags(spec: ServedModelSpec, *, grpc: int, rest: int | None, ssl_config: PurePosixPath | None) -> list[str]:
+    """
+    Return the server's flags; those of the person come last, and none of them is one of these.
+
+    Args:
+        rest: the port of HTTP, which TensorFlow Serving's metrics need; none: it does not listen there.
+        ssl_config: where the file with the certificate is; none: plain gRPC.
+    """
     given = [
         f"--port={grpc}",
         f"--model_config_file={CONFIG / _MODELS_FILE}",
@@ -61,6 +67,8 @@ def flags(spec: ServedModelSpec, *, grpc: int, rest: int) -> list[str]:
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=1000000",
     ]
+    if ssl_config:
+        given.append(f"--ssl_config_file={ssl_config}")
     if spec.batching:
         given += ["--enable_batching=true", f"--batching_parameters_file={CONFIG / _BATCHING_FILE}"]
     cores = cores_of(str(spec.resources.limits.get("cpu", "")))
@@ -68,7 +76,8 @@ def flags(spec: ServedModelSpec, *, grpc: int, rest: int) -> list[str]:
         # Left to itself a server counts the node's cores, and is throttled.
         given.append(f"--tensorflow_inter_op_parallelism={cores}")
     if spec.runtime.name == "tensorflow-serving":
-        given += [f"--rest_api_port={rest}", f"--monitoring_config_file={CONFIG / _MONITORING_FILE}"]
+        if rest:
+            given += [f"--rest_api_port={rest}", f"--monitoring_config_file={CONFIG / _MONITORING_FILE}"]
         given += [f"--tensorflow_intra_op_parallelism={cores}"] if cores else []
     return [*given, *spec.runtime.args]
 

@@ -1,6 +1,9 @@
 """The operator's settings, from OPERATOR_… variables; the chart sets those that have no default."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from healthguard.settings import Settings
@@ -41,8 +44,26 @@ class OperatorSettings(Settings):
     scraper_labels: dict[str, str] | None = None
     """Labels of the namespaces whose pods may read model pods' metrics, as a JSON object; none: nobody may."""
 
+    model_tls_secret: str = ""
+    """The Secret with the certificate, key and authority of model servers, in each namespace that has models; they then
+    speak TLS alone, and to nobody without a certificate of that authority. Empty: plain gRPC."""
+
+    model_tls_name: str = ""
+    """The DNS name in that certificate, which the probers check."""
+
+    model_tls_cert_file: Path | None = None
+    """That certificate, without its key, as this pod sees it: when it changes, model pods are replaced in turn."""
+
     drain_pods_s: int = Field(default=15, ge=1, le=600)
     """How long a leaving model pod goes on answering, so that gateways can leave it first; seconds."""
 
     resync_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
     """How often every ServedModel is looked at although nothing happened, seconds."""
+
+    @model_validator(mode="after")
+    def _certificate_has_a_name(self) -> Self:
+        if self.model_tls_secret and not self.model_tls_name:
+            raise ValueError(
+                "model_tls_secret needs model_tls_name: a certificate that anybody may have proves nothing"
+            )
+        return self

@@ -36,6 +36,7 @@ OWN_FLAGS = (
     "enable_batching",
     "batching_parameters_file",
     "monitoring_config_file",
+    "ssl_config_file",
 )
 """Flags that the operator sets; a second value of one would part the server from its probes."""
 

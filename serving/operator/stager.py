@@ -17,6 +17,7 @@ from types import FrameType
 import structlog
 
 from healthguard.logging import configure_logging
+from serving.operator import certificates
 from serving.operator.artifact import NotAFolderOfFiles, digest
 from serving.operator.failures import Failure
 from serving.operator.sources import Budget, CannotFetch, fetch
@@ -81,6 +82,21 @@ def _check(folder: Path, expected: str) -> None:
         )
 
 
+def give_certificate(folder: Path, target: Path) -> None:
+    """
+    Write the server's certificate and key to *target*, in the form that it reads.
+
+    Raises:
+        CannotStage: the Secret that is mounted as *folder* holds none.
+    """
+    try:
+        text = certificates.ssl_config(folder)
+    except certificates.Unusable as error:
+        raise CannotStage("CertificateUnusable", str(error)) from error
+    target.touch(mode=0o600)
+    target.write_text(text)
+
+
 @contextmanager
 def deadline(timeout_s: float) -> Iterator[None]:
     """
@@ -111,11 +127,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--uri", required=True)
     parser.add_argument("--digest", required=True)
     parser.add_argument("--target", required=True, type=Path)
+    parser.add_argument("--ssl-config", type=Path, help="where the server reads its certificate; none: it has none")
+    parser.add_argument("--certificate", type=Path, default=Path(certificates.SECRET))
     parser.add_argument("--mebibytes-max", type=int, default=2048)
     parser.add_argument("--timeout-s", type=float, default=600)
     options = parser.parse_args(arguments)
     configure_logging("stager")
     try:
+        if options.ssl_config:
+            give_certificate(options.certificate, options.ssl_config)
         with deadline(options.timeout_s):
             stage(options.uri, options.digest, options.target, bytes_max=options.mebibytes_max * 1024 * 1024)
     except CannotStage as error:

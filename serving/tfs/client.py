@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,6 +36,26 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 Metadata = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Whom a connection trusts, under which name, and what it shows of itself; PEM."""
+
+    authority: bytes
+    server_name: str
+    """What the server's certificate must name, whatever address it was reached at: pods have addresses of a day."""
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+
+
+def channel_to(target: str, tls: Tls | None, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
+    """Return a channel to *target* (`host:port`, `unix:/path`), which connects when first used; no TLS: plaintext."""
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, *options])
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+    named = (("grpc.ssl_target_name_override", tls.server_name), ("grpc.default_authority", tls.server_name))
+    return grpc.aio.secure_channel(target, credentials, options=[*CHANNEL_OPTIONS, *options, *named])
 
 
 class CallFailed(Exception):
@@ -75,14 +95,12 @@ class VersionStatus:
 class Client:
     """A client of one model server; safe to share between tasks of one event loop."""
 
-    def __init__(self, target: str | grpc.aio.Channel, *, options: Sequence[tuple[str, Any]] = ()) -> None:
-        """Connect to *target* (`host:port`, `unix:/path`, lazily) or speak over a channel that its owner closes."""
+    def __init__(
+        self, target: str | grpc.aio.Channel, *, tls: Tls | None = None, options: Sequence[tuple[str, Any]] = ()
+    ) -> None:
+        """Connect to *target* (as `channel_to`, lazily) or speak over a channel that its owner closes."""
         self._own = isinstance(target, str)
-        channel = (
-            grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, *options])
-            if isinstance(target, str)
-            else target
-        )
+        channel = channel_to(target, tls, options) if isinstance(target, str) else target
         self._channel = channel
         self._predict = channel.unary_unary(
             f"/{PREDICTION_SERVICE}/Predict",

@@ -20,7 +20,7 @@ def main() -> None:
     """Write every generated file below serving/tfs; run from anywhere."""
     slim = sorted(str(path.relative_to(SLIM)) for path in SLIM.rglob("*.proto"))
     _protoc([f"-I{SLIM}", f"--python_out={SLIM}", f"--pyi_out={SLIM}", *slim])
-    own = ["serving/tfs/batching_parameters.proto"]
+    own = [f"serving/tfs/{name}.proto" for name in ("batching_parameters", "ssl_config", "health", "monitoring_config")]
     _protoc([f"-I{ROOT}", f"-I{_well_known()}", f"--python_out={ROOT}", f"--pyi_out={ROOT}", *own])
     with tempfile.NamedTemporaryFile(suffix=".binpb") as bundle:
         files = _official_files()
@@ -33,10 +33,16 @@ def main() -> None:
 def _official_files() -> list[descriptor_pb2.FileDescriptorProto]:
     """Return the descriptors of all files that our imports pull in, each after those that it imports."""
     # Only now: it needs the slim protos that were compiled a moment ago.
-    from serving.tfs.protos import ModelServerConfig, PredictionLog, PredictResponse  # noqa: PLC0415
+    from serving.tfs.protos import (  # noqa: PLC0415
+        ModelServerConfig,
+        PredictionLog,
+        PredictResponse,
+        ReloadConfigRequest,
+    )
 
     pool = descriptor_pool.Default()
-    wanted = [message.DESCRIPTOR.file.name for message in (PredictionLog, PredictResponse, ModelServerConfig)]
+    messages = (PredictionLog, PredictResponse, ModelServerConfig, ReloadConfigRequest)
+    wanted = [message.DESCRIPTOR.file.name for message in messages]
     wanted += ["tensorflow_serving/apis/get_model_status.proto", "tensorflow_serving/apis/get_model_metadata.proto"]
     ordered: dict[str, descriptor_pb2.FileDescriptorProto] = {}
 

@@ -48,6 +48,8 @@ class Signature:
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    method: str = PREDICT_METHOD
+    """What the model says it is for: predict, classify or regress."""
 
     @property
     def batched(self) -> bool:
@@ -61,7 +63,7 @@ def to_proto(signature: Signature) -> SignatureDef:
     return SignatureDef(
         inputs={alias: _info(spec) for alias, spec in signature.inputs.items()},
         outputs={alias: _info(spec) for alias, spec in signature.outputs.items()},
-        method_name=PREDICT_METHOD,
+        method_name=signature.method,
     )
 
 
@@ -75,6 +77,7 @@ def from_proto(proto: SignatureDef) -> Signature:
     return Signature(
         inputs={alias: _spec(info) for alias, info in proto.inputs.items()},
         outputs={alias: _spec(info) for alias, info in proto.outputs.items()},
+        method=proto.method_name or PREDICT_METHOD,
     )
 
 

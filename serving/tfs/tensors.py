@@ -19,6 +19,13 @@ from serving.tfs.protos import DataType, TensorProto, TensorShapeProto
 Array = NDArray[Any]
 
 BYTES_MAX = 256 * 1024 * 1024
+FILLED_BYTES_MAX = 16 * 1024 * 1024
+"""
+Largest tensor of which a message carries only a part, which is repeated to the end.
+
+What is sent whole costs the sender as much as the receiver. This does not: a dozen messages of twenty bytes each would
+fill the memory.
+"""
 RANK_MAX = 64
 """numpy's limit of the number of dimensions; TensorFlow's is 254."""
 
@@ -147,11 +154,13 @@ def _from_values(values: Sequence[Any], kind: Kind, shape: tuple[int, ...]) -> A
     Lay a typed list out, its last value repeated to the end.
 
     Raises:
-        BadTensor: more values than elements, or a value that the type cannot hold.
+        BadTensor: more values than elements, far fewer, or a value that the type cannot hold.
     """
     count = math.prod(shape)
     if len(values) > count:
         raise BadTensor("more values than the shape has elements")
+    if len(values) < count and count * kind.dtype.itemsize > FILLED_BYTES_MAX:
+        raise BadTensor("too few values for a shape of that size")
     array = np.full(count, b"" if kind.dtype.kind == "O" else 0, dtype=kind.dtype)
     if values:
         try:

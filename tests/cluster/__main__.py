@@ -15,6 +15,7 @@ from tests.cluster import enforcement, forward, keeper, node, storage, tools
 from tests.cluster.cluster import PEOPLE, DidNotStart, start, stop
 from tests.cluster.progress import say
 from tests.cluster.runs import Run
+from tests.images import base
 
 
 def _up(_: argparse.Namespace) -> None:
@@ -41,11 +42,23 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _deps(_: argparse.Namespace) -> None:
+    """Bring what the suites need; what this machine cannot have is said, and is no failure of this step."""
+    steps: list[Callable[[], object]] = [tools.build_clients]
     if os.environ.get("KUBECONFIG"):
-        say("KUBECONFIG names a cluster: there is nothing to install")
-        return
-    tools.install_packages()
-    tools.build_all()
+        say("KUBECONFIG names a cluster, so no node is made ready")
+    elif _possible(tools.install_packages):
+        steps = [tools.build_all, base.base]
+    for step in steps:
+        _possible(step)
+
+
+def _possible(step: Callable[[], object]) -> bool:
+    try:
+        step()
+    except tools.Unavailable as reason:
+        say(f"{reason} What needs it will be named by `make test` among what did not run.")
+        return False
+    return True
 
 
 def _build(_: argparse.Namespace) -> None:

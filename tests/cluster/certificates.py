@@ -1,18 +1,29 @@
-"""Make the cluster's certificate authority, its certificates, and the kubeconfigs that hold them."""
+"""
+Make the cluster's certificates, and the kubeconfigs that hold them.
+
+The authorities are made as the chart's own are. The certificates are not: who speaks to an API server has a group, and
+no DNS name.
+"""
 
 import datetime
 import ipaddress
 import json
 from base64 import b64encode
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
+from healthguard.install.certificates import Pair, make_authority
 from tests.cluster.network import API_PORT, API_SERVICE, NODE, NODE_ADDRESS
 
 _LIFETIME = datetime.timedelta(days=30)
@@ -24,18 +35,6 @@ _API_NAMES = (
     "kubernetes.default.svc.cluster.local",
 )
 _API_ADDRESSES = ("127.0.0.1", NODE_ADDRESS, API_SERVICE)
-
-_SIGNS = x509.KeyUsage(
-    digital_signature=True,
-    key_cert_sign=True,
-    crl_sign=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 USERS = {
     "admin": ("healthguard:admin", "system:masters"),
@@ -49,36 +48,29 @@ USERS = {
 """Who speaks to the API server: file name → (user, group)."""
 
 
-@dataclass(frozen=True)
-class _Authority:
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-
 def write_all(folder: Path) -> None:
     """Write to *folder* the authorities, a pair a server, a pair and a kubeconfig a user, and the `sa` keys."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = _authority("healthguard-cluster")
-    _write(folder, "ca", authority.certificate, authority.key)
+    now = datetime.datetime.now(datetime.UTC)
+    authority, front = make_authority(now), make_authority(now)
+    write_pair(folder, "ca", authority)
+    write_pair(folder, "front-ca", front)
     _issue(folder, "apiserver", authority, "kube-apiserver", names=_API_NAMES, addresses=_API_ADDRESSES)
     _issue(folder, "kubelet-server", authority, NODE, names=(NODE,), addresses=(NODE_ADDRESS, "127.0.0.1"))
     _issue(folder, "kubelet-client", authority, "kube-apiserver-kubelet", group="system:masters")
-    front = _authority("healthguard-front-proxy")
-    _write(folder, "front-ca", front.certificate, front.key)
     _issue(folder, "front-proxy", front, "front-proxy")
     for name, (user, group) in USERS.items():
         _issue(folder, name, authority, user, group=group)
         write_kubeconfig(folder / f"{name}.kubeconfig", folder, name, f"https://{NODE_ADDRESS}:{API_PORT}")
     accounts = ec.generate_private_key(ec.SECP256R1())
-    _write_key(folder / "sa.key", accounts)
+    _write_key(folder / "sa.key", _pem(accounts))
     (folder / "sa.pub").write_bytes(accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
-def write_server(folder: Path, name: str, hosts: tuple[str, ...]) -> None:
-    """Write `ca.crt`, `NAME.crt` and `NAME.key` to *folder*: a server of its own authority, for an ingress to show."""
-    authority = _authority(f"{name}-authority")
-    _write(folder, "ca", authority.certificate, authority.key)
-    _issue(folder, name, authority, hosts[0], names=hosts)
+def write_pair(folder: Path, name: str, pair: Pair) -> None:
+    """Write `NAME.crt` and `NAME.key` to *folder*, the key readable by the owner alone."""
+    (folder / f"{name}.crt").write_bytes(pair.certificate)
+    _write_key(folder / f"{name}.key", pair.key)
 
 
 def write_kubeconfig(target: Path, folder: Path, user: str, server: str) -> None:
@@ -110,53 +102,42 @@ def write_kubeconfig(target: Path, folder: Path, user: str, server: str) -> None
     target.write_text(json.dumps(config, indent=1))
 
 
-def _authority(name: str) -> _Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = _subject(name, None)
-    builder = (
-        _builder(subject, subject, key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(_SIGNS, critical=True)
-    )
-    return _Authority(key, builder.sign(key, hashes.SHA256()))
-
-
 def _issue(
     folder: Path,
     name: str,
-    authority: _Authority,
+    authority: Pair,
     common_name: str,
     *,
     group: str | None = None,
     names: tuple[str, ...] = (),
     addresses: tuple[str, ...] = (),
 ) -> None:
+    issuer, signer = x509.load_pem_x509_certificate(authority.certificate), _private_key(authority)
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(_subject(common_name, group), authority.certificate.subject, key).add_extension(
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_subject(common_name, group))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(issuer.not_valid_before_utc)
+        .not_valid_after(now + _LIFETIME)
         # Without it, Python 3.13 and newer refuse the chain.
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
-        critical=False,
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     alternatives: list[x509.GeneralName] = [x509.DNSName(text) for text in names]
     alternatives += [x509.IPAddress(ipaddress.ip_address(text)) for text in addresses]
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    _write(folder, name, builder.sign(authority.key, hashes.SHA256()), key)
+    certificate = builder.sign(signer, hashes.SHA256())
+    write_pair(folder, name, Pair(certificate.public_bytes(Encoding.PEM), _pem(key)))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        # An hour of grace, for clocks that were set back.
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + _LIFETIME)
-    )
+def _private_key(authority: Pair) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(authority.key, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 def _subject(common_name: str, group: str | None) -> x509.Name:
@@ -166,11 +147,10 @@ def _subject(common_name: str, group: str | None) -> x509.Name:
     return x509.Name(attributes)
 
 
-def _write(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
-    _write_key(folder / f"{name}.key", key)
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _write_key(target: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def _write_key(target: Path, key: bytes) -> None:
     target.touch(mode=0o600)
-    target.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    target.write_bytes(key)

@@ -19,7 +19,9 @@ PEOPLE = Run("default")
 """The run that `make cluster` starts and the suites reuse while it is there."""
 
 _ROOT = Path(__file__).parents[2]
-_ADDONS = Path(__file__).parent / "addons"
+_MANIFESTS = Path(__file__).parent / "addons"
+ADDONS = ("coredns", "metrics-server", "policies", "storage", "traefik")
+"""What a node has beside Kubernetes: a manifest each in addons/, and for most a pod."""
 _START_S = 180
 _COMMAND_S = 300
 
@@ -146,7 +148,10 @@ class Cluster:
 
     def set_gpus(self, count: int) -> None:
         """Give the node *count* GPUs to hand out; they are numbers only, no device is behind them."""
-        patch = [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": str(count)}]
+        # The kubelet would derive what it hands out from what it has, but only with its next report; the scheduler
+        # would place pods on GPUs that are gone meanwhile.
+        fields = ("capacity", "allocatable")
+        patch = [{"op": "add", "path": f"/status/{name}/nvidia.com~1gpu", "value": str(count)} for name in fields]
         arguments = ("--subresource=status", "--type=json", f"--patch={json.dumps(patch)}")
         self.kubectl("patch", "node", network.NODE, *arguments)
 
@@ -173,12 +178,13 @@ class Cluster:
         return int(given)
 
 
-def start(run: Run, *, attached: bool) -> Cluster:
+def start(run: Run, *, attached: bool, addons: Sequence[str] = ADDONS) -> Cluster:
     """
     Bring up *run* and return when its node and its own pods are ready.
 
     Args:
         attached: the cluster ends with this process, however this process ends.
+        addons: some of ADDONS; a test that starts a cluster only to end it needs no door and no metrics.
 
     Raises:
         tools.Unavailable: this machine cannot run it.
@@ -186,13 +192,13 @@ def start(run: Run, *, attached: bool) -> Cluster:
     """
     tools.check_machine()
     tools.build_all()
-    archives = images.addon_archives()
+    archives = images.addon_archives(addons)
     runs.clear_crashed()
     run.folder.mkdir(parents=True, mode=0o700)
     cluster = Cluster(run.kubeconfig, run, _keeper(run, attached=attached))
     try:
         with progress.step(f"starting the cluster {run.name}", estimate_s=40):
-            _bring_up(cluster, archives)
+            _bring_up(cluster, archives, addons)
     except (TimeoutError, CommandFailed) as error:
         told = _last_words(run)
         cluster.stop()
@@ -225,7 +231,7 @@ def _keeper(run: Run, *, attached: bool) -> subprocess.Popen[bytes]:
         )
 
 
-def _bring_up(cluster: Cluster, archives: Sequence[Path]) -> None:
+def _bring_up(cluster: Cluster, archives: Sequence[Path], addons: Sequence[str]) -> None:
     run = cluster.run
     assert run is not None
     wait_until(lambda: _ports(run) > 0 or cluster.keeper_ended, "the node's first process", _START_S)
@@ -235,14 +241,14 @@ def _bring_up(cluster: Cluster, archives: Sequence[Path]) -> None:
     for archive in archives:
         cluster.load_image(archive)
     wait_until(lambda: _answers(cluster, "kubectl"), "the API server", _START_S)
-    cluster.apply("\n---\n".join(path.read_text() for path in tools.manifests("gateway-api")))
-    for manifest in sorted(_ADDONS.glob("*.yaml")):
-        cluster.apply(_filled(manifest, run))
+    if "traefik" in addons:
+        cluster.apply("\n---\n".join(path.read_text() for path in tools.manifests("gateway-api")))
+    for addon in addons:
+        cluster.apply(_filled(_MANIFESTS / f"{addon}.yaml", run))
     wait_until(lambda: _answers(cluster, "node"), "the node to register", _START_S)
     cluster.kubectl("wait", "node", network.NODE, "--for=condition=Ready", f"--timeout={_START_S}s")
-    for namespace in ("kube-system", "traefik"):
-        arguments = ("--all", f"--namespace={namespace}", "--for=condition=Available", f"--timeout={_START_S}s")
-        cluster.kubectl("wait", "deployment", *arguments)
+    arguments = ("--all", "--all-namespaces", "--for=condition=Available", f"--timeout={_START_S}s")
+    cluster.kubectl("wait", "deployment", *arguments)
 
 
 def _ports(run: Run) -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import images, tools
+from tests.cluster import images, postgresql, tools
 from tests.cluster.cluster import PEOPLE, Cluster, start
 from tests.cluster.runs import Run
+from tests.images import built as building
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,3 +86,16 @@ def python_image(load_image: Callable[[Path], None]) -> str:
         pytest.skip(str(reason))
     load_image(archive)
     return images.PYTHON_IMAGE
+
+
+@pytest.fixture(scope="session")
+def product_images(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Build the product's images, load them and PostgreSQL's into the node, and return their names by service."""
+    with building.own_folders():
+        try:
+            built = building.built()
+            for archive in (*(Path(image.archive) for image in built.images.values()), postgresql.archive()):
+                cluster.load_image(archive)
+        except tools.Unavailable as reason:
+            pytest.skip(str(reason))
+        yield {service: image.reference for service, image in built.images.items()}

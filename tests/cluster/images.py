@@ -1,12 +1,13 @@
 """The images that the cluster's own pods and the suite's tests run, as archives in the cache."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cluster import oci, tools
 from tests.cluster.components import PAUSE_IMAGE
-from tests.cluster.folders import CACHE
-from tests.images.base import Unavailable, base
+from tests.cluster.folders import CACHE, keep_newest
+from tests.images.base import rootfs
 
 PYTHON_IMAGE = "healthguard.test/python:1"
 BUSYBOX_IMAGE = "healthguard.test/busybox:1"
@@ -19,20 +20,18 @@ _PROGRAMS = {
 }
 
 
-def addon_archives() -> list[Path]:
-    """Return the archives of all images that the cluster's own pods need, made where they are not yet cached."""
-    archives = [_program_archive(name, *_PROGRAMS[name]) for name in _PROGRAMS]
-    return [*archives, busybox_archive()]
+def addon_archives(addons: Sequence[str]) -> list[Path]:
+    """Return the archives of the images that a node with *addons* needs, made where they are not yet cached."""
+    wanted = [name for name in _PROGRAMS if name == PAUSE_IMAGE or _short(name) in addons]
+    return [*(_program_archive(name, *_PROGRAMS[name]) for name in wanted), busybox_archive()]
 
 
 def busybox_archive() -> Path:
     """Return the archive of an image that holds a shell and the few programs that a script needs."""
     image = oci.Image(BUSYBOX_IMAGE, ("/bin/busybox",), user="0:0")
     links = {f"/bin/{name}": "busybox" for name in ("sh", "mkdir", "rm", "sleep", "cat")}
-    target = _target(image.name, [tools.BUSYBOX])
-    if not target.exists():
-        oci.write_programs(target, image, {"/bin/busybox": tools.BUSYBOX}, links=links)
-    return target
+    programs = {"/bin/busybox": tools.BUSYBOX}
+    return archive(image.name, [tools.BUSYBOX], lambda target: oci.write_programs(target, image, programs, links=links))
 
 
 def python_archive() -> Path:
@@ -42,34 +41,39 @@ def python_archive() -> Path:
     Raises:
         tools.Unavailable: there is none, and none can be made here.
     """
-    try:
-        rootfs = Path(base())
-    except Unavailable as reason:
-        raise tools.Unavailable(str(reason)) from reason
-    if not rootfs.is_file():
-        raise tools.Unavailable(
-            "BASE names an image in a registry; the cluster takes only a root file system in a tar file."
-        )
-    target = _target(PYTHON_IMAGE, [rootfs])
-    if not target.exists():
-        oci.write_layer(target, oci.Image(PYTHON_IMAGE, ("/usr/bin/python3",)), rootfs.read_bytes())
-    return target
+    debian = rootfs()
+    image = oci.Image(PYTHON_IMAGE, ("/usr/bin/python3",))
+    return archive(image.name, [debian], lambda target: oci.write_layer(target, image, debian.read_bytes()))
 
 
 def _program_archive(name: str, program: str, user: str) -> Path:
     path = tools.program(program)
-    target = _target(name, [path])
+    image = oci.Image(name, (f"/{program}",), user)
+    return archive(name, [path], lambda target: oci.write_programs(target, image, {f"/{program}": path}))
+
+
+def archive(name: str, sources: Sequence[Path], write: Callable[[Path], None]) -> Path:
+    """
+    Return the cached archive of the image *name*; where its sources have changed, have it written first.
+
+    Args:
+        sources: what the image is made of: programs, root file systems, the modules that put them together.
+    """
+    target = CACHE / f"{_short(name)}-{_key(sources)}.oci.tar"
     if not target.exists():
-        oci.write_programs(target, oci.Image(name, (f"/{program}",), user), {f"/{program}": path})
+        CACHE.mkdir(parents=True, exist_ok=True)
+        write(target)
+        keep_newest(CACHE, _short(name), ".oci.tar")
     return target
 
 
-def _target(name: str, sources: list[Path]) -> Path:
-    # The program's own folder carries its version; size and time tell a distribution's upgrade.
-    key = [
-        f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
-        for path in (*sources, Path(oci.__file__), Path(__file__))
-    ]
-    short = name.rpartition("/")[2].partition(":")[0]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    return CACHE / f"{short}-{hashlib.sha256(' '.join(key).encode()).hexdigest()[:12]}.oci.tar"
+def _short(name: str) -> str:
+    return name.rpartition("/")[2].partition(":")[0]
+
+
+def _key(sources: Sequence[Path]) -> str:
+    digest = hashlib.sha256(Path(oci.__file__).read_bytes() + Path(__file__).read_bytes())
+    for path in sources:
+        # A program's own folder carries its version; size and time tell a distribution's upgrade.
+        digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()[:12]

@@ -21,7 +21,7 @@ from tests.cluster.runs import Process, Record, Run, wait_until
 # All the namespaces in which a node leaves something behind. With the first process of a process namespace, all others
 # end.
 _NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
-_START_S = 30.0
+_START_S = 60.0
 
 
 def keep(run: Run, *, attached: bool) -> None:

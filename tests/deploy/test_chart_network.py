@@ -118,3 +118,21 @@ def test_metrics_are_read_from_the_named_namespaces_only() -> None:
         assert {"from": [peer], "ports": [{"port": port, "protocol": "TCP"}]} in rules
     assert "OPERATOR_SCRAPER_LABELS" in of_kind(found, "ConfigMap")["hg-operator"]["data"]
     assert "OPERATOR_SCRAPER_LABELS" not in of_kind(template(), "ConfigMap")["hg-operator"]["data"]
+
+
+def test_redis_is_reached_only_where_there_is_one() -> None:
+    """At its addresses, by the gateway."""
+    values = {"gateway": {"redis": {"existingSecret": "s"}}, "networkPolicies": {"redis": {"cidrs": ["192.0.2.7/32"]}}}
+    rule = {"ports": [{"port": 6379, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}]}
+    assert rule in of_kind(template(values), "NetworkPolicy")["hg-gateway"]["spec"]["egress"]
+    assert "6379" not in str(template())
+
+
+def test_the_grpc_door_is_open_only_where_there_is_one() -> None:
+    """Container, Service and policy follow the setting."""
+    found = template({"gateway": {"settings": {"grpc_port": 8005}}})
+    (rule, *_) = of_kind(found, "NetworkPolicy")["hg-gateway"]["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [8004, 8005]
+    service = of_kind(found, "Service")["hg-gateway"]["spec"]["ports"]
+    assert [port["port"] for port in service] == [80, 8005]
+    assert len(of_kind(template(), "Service")["hg-gateway"]["spec"]["ports"]) == 1

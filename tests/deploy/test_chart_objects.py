@@ -72,9 +72,12 @@ def test_every_pod_passes_pod_security_restricted(profiles: tuple[str, ...]) -> 
 
 
 def test_only_who_speaks_to_the_api_server_has_a_token() -> None:
-    """Of the long-lived pods the operator alone; of the Jobs those that have an account."""
+    """The operator, a gateway that looks for its models there, and the Jobs that have an account."""
     with_token = {name for name, spec in pod_specs(template(EVERYTHING)) if spec["automountServiceAccountToken"]}
-    assert with_token == {"Deployment/hg-operator", "Job/hg-secrets", "Job/hg-crds", "Job/hg-leave"}
+    speaking = {"Deployment/hg-operator", "Job/hg-secrets", "Job/hg-crds", "Job/hg-leave"}
+    assert with_token == speaking | {"Deployment/hg-gateway"}
+    by_file = template(EVERYTHING | {"gateway": {"discovery": "file"}})
+    assert {name for name, spec in pod_specs(by_file) if spec["automountServiceAccountToken"]} == speaking
 
 
 @pytest.mark.parametrize("profiles", RENDERINGS)
@@ -207,7 +210,6 @@ def test_changed_settings_mean_new_pods() -> None:
         return str(pod["metadata"]["annotations"]["checksum/settings"])
 
     assert checksum({}) != checksum({"gateway": {"settings": {"log_level": "DEBUG"}}})
-    assert checksum({}) != checksum({"models": {"anemia": {"enabled": False}}})
 
 
 def test_models_are_those_of_the_repository() -> None:
@@ -217,7 +219,8 @@ def test_models_are_those_of_the_repository() -> None:
         manifest = yaml.safe_load((ROOT / "models" / model / "servedmodel.yaml").read_text())
         assert served["spec"]["versions"] == manifest["spec"]["versions"]
         assert served["spec"]["traffic"] == manifest["spec"]["traffic"]
-    listed = yaml.safe_load(of_kind(template(), "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
+    by_file = template({"gateway": {"discovery": "file"}})
+    listed = yaml.safe_load(of_kind(by_file, "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
     assert {one["name"]: one["stable"] for one in listed} == {
         name: one["spec"]["traffic"]["stable"] for name, one in found.items()
     }
@@ -227,7 +230,8 @@ def test_gateway_asks_where_the_operator_serves() -> None:
     """The chart and the operator agree on the name of a version's Service and its port."""
     from serving.operator.manifests import Owner, endpoint
 
-    listed = yaml.safe_load(of_kind(template(), "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
+    by_file = template({"gateway": {"discovery": "file"}})
+    listed = yaml.safe_load(of_kind(by_file, "ConfigMap")["hg-gateway-models"]["data"]["models.json"])["models"]
     expected = {one["name"]: [endpoint(Owner(one["name"], NAMESPACE, "uid"), one["stable"])] for one in listed}
     assert {one["name"]: one["endpoints"] for one in listed} == expected
 
@@ -236,7 +240,7 @@ def test_a_third_model_is_one_entry_more() -> None:
     """It becomes a ServedModel and a line in the gateway's list."""
     version = {"version": 7, "storageUri": "https://models.example/skin/7", "digest": f"sha256:{'0' * 64}"}
     model = {"enabled": True, "spec": {"versions": [version], "traffic": {"stable": 7}}}
-    found = template({"models": {"skin": model}})
+    found = template({"models": {"skin": model}, "gateway": {"discovery": "file"}})
     assert of_kind(found, "ServedModel")["skin"]["spec"] == model["spec"]
     assert '"name":"skin"' in of_kind(found, "ConfigMap")["hg-gateway-models"]["data"]["models.json"]
 
@@ -276,28 +280,6 @@ def test_extra_objects_are_templates() -> None:
     assert {"hg-one", "hg-two"} <= of_kind(template({"extraObjects": [one, other]}), "ConfigMap").keys()
 
 
-@pytest.mark.parametrize("source", ["hook", "cert-manager", "existing"])
-def test_internal_tls_reaches_every_edge(source: str) -> None:
-    """Both servers listen with a certificate, and every address of them is https with an authority to check."""
-    issuer = {"certManager": {"issuerRef": {"name": "ca"}}, "existing": {"auth": "a", "records": "r"}}
-    found = template({"internalTLS": {"enabled": True, "source": source} | issuer})
-    data = {name: one["data"] for name, one in of_kind(found, "ConfigMap").items()}
-    urls = [data["hg-gateway"][f"GATEWAY_{name}_URL"] for name in ("AUTH", "JWKS", "RECORDS")]
-    assert all(url.startswith("https://") for url in (*urls, data["hg-records"]["RECORDS_JWKS_URL"]))
-    assert {"GATEWAY_UPSTREAM_CA_FILE"} <= data["hg-gateway"].keys()
-    assert {"RECORDS_UPSTREAM_CA_FILE", "RECORDS_TLS_CERT_FILE"} <= data["hg-records"].keys()
-    assert "AUTH_TLS_CERT_FILE" in data["hg-auth"]
-    probes = of_kind(found, "Deployment")["hg-auth"]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
-    assert probes["httpGet"]["scheme"] == "HTTPS"
-
-
-def test_gateway_never_holds_a_servers_key() -> None:
-    """Of the Secret with records' certificate it mounts the authority alone."""
-    found = of_kind(template({"internalTLS": {"enabled": True}}), "Deployment")["hg-gateway"]
-    volumes = {volume["name"]: volume for volume in found["spec"]["template"]["spec"]["volumes"]}
-    assert volumes["upstream"]["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
-
-
 def test_a_value_that_the_schema_cannot_judge_is_refused_by_name() -> None:
     """The message begins with what to set."""
     for values, name in (
@@ -305,9 +287,79 @@ def test_a_value_that_the_schema_cannot_judge_is_refused_by_name() -> None:
         ({"gateway": {"existingSecret": "x"}}, "records.existingSecret"),
         ({"secrets": {"create": False}}, "existingSecret"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
-        ({"internalTLS": {"enabled": True, "source": "cert-manager"}}, "internalTLS.certManager.issuerRef.name"),
-        ({"internalTLS": {"enabled": True, "source": "existing"}}, "internalTLS.existing"),
         ({"models": {"cancer": {"spec": {"traffic": {"stable": 9}}}}}, "models.cancer.spec.traffic.stable"),
     ):
         with pytest.raises(Refused, match=re.escape(name)):
             template(values)
+
+
+def test_gateway_may_read_what_it_looks_for_and_no_more() -> None:
+    """Models and their addresses, in its own namespace; by a file it has no right at all."""
+    rules = of_kind(template(), "Role")["hg-gateway"]["rules"]
+    assert {(tuple(rule["resources"]), tuple(rule["verbs"])) for rule in rules} == {
+        (("servedmodels",), ("list", "watch")),
+        (("endpointslices",), ("list", "watch")),
+    }
+    by_file = template({"gateway": {"discovery": "file"}})
+    assert "hg-gateway" not in of_kind(by_file, "Role")
+    assert "hg-gateway-models" not in of_kind(template(), "ConfigMap")
+
+
+def test_pods_of_one_kind_stand_apart() -> None:
+    """On different nodes and zones where there are such; where there are none they run all the same."""
+    for name in ("gateway", "auth", "records"):
+        pod = of_kind(template(), "Deployment")[f"hg-{name}"]["spec"]["template"]
+        for one in pod["spec"]["topologySpreadConstraints"]:
+            assert one["whenUnsatisfiable"] == "ScheduleAnyway"
+            assert one["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        keys = {one["topologyKey"] for one in pod["spec"]["topologySpreadConstraints"]}
+        assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
+def test_autoscalers_follow_their_deployment() -> None:
+    """Up at once and down slowly, between the numbers that were given, by what the pods request."""
+    scaled = {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9}}}
+    (found,) = of_kind(template(scaled), "HorizontalPodAutoscaler").values()
+    spec = found["spec"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hg-gateway"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 9)
+    behavior = spec["behavior"]
+    windows = {way: behavior[way]["stabilizationWindowSeconds"] for way in ("scaleUp", "scaleDown")}
+    assert windows["scaleUp"] == 0 < windows["scaleDown"]
+    pod = of_kind(template(scaled), "Deployment")["hg-gateway"]["spec"]["template"]["spec"]
+    assert "cpu" in pod["containers"][0]["resources"]["requests"]
+
+
+def test_serving_comes_before_other_things() -> None:
+    """With a class of the chart's own, unless a component names another; the operator can wait."""
+    found = template({"priorityClasses": {"create": True}, "auth": {"priorityClassName": "mine"}})
+    assert of_kind(found, "PriorityClass")["hg-serving"]["value"] > 0
+    classes = {
+        name: one["spec"]["template"]["spec"].get("priorityClassName")
+        for name, one in of_kind(found, "Deployment").items()
+    }
+    assert classes == {"hg-gateway": "hg-serving", "hg-auth": "mine", "hg-records": "hg-serving", "hg-operator": None}
+    assert of_kind(template(), "PriorityClass") == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hooks": {"resources": {"limits": {"memory": "1Gi"}}}},
+        {"images": {"models": {"tag": "next"}}},
+        {"commonLabels": {"team": "radiology"}},
+        {"demonstrationModels": {"claimName": "elsewhere"}},
+    ],
+    ids=["resources", "image", "labels", "claim"],
+)
+def test_a_changed_job_is_another_job(values: dict[str, object]) -> None:
+    """The API server refuses a changed template of a Job that is there, and the upgrade with it."""
+
+    def job(values: dict[str, object] | None) -> tuple[str, object]:
+        found = of_kind(template(values), "Job")
+        (name,) = [name for name in found if name.startswith("hg-models-")]
+        return name, found[name]["spec"]["template"]
+
+    (name, pod), (other_name, other_pod) = job(None), job(values)
+    assert pod != other_pod
+    assert name != other_name

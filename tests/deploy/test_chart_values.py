@@ -55,6 +55,9 @@ BAD: list[tuple[Values, str]] = [
     ({"ingress": {"host": "https://a"}}, "host"),
     ({"ingress": {"tls": {"enabled": "yes"}}}, "enabled"),
     ({"internalTLS": {"source": "self-signed"}}, "source"),
+    ({"internalTLS": {"door": "yes"}}, "door"),
+    ({"internalTLS": {"existing": {"operator": "x"}}}, "operator"),
+    ({"gateway": {"discovery": "dns"}}, "discovery"),
     ({"networkPolicies": {"apiServer": {"ports": []}}}, "ports"),
     ({"networkPolicies": {"database": {"cidrs": ["db.example"]}}}, "cidrs"),
     ({"models": {"Cancer": {"enabled": True}}}, "Cancer"),
@@ -142,25 +145,37 @@ def test_settings_have_the_services_own_defaults(service: str) -> None:
     fields = BUILT.SERVICES[service].model_fields
     for name, value in VALUES[service]["settings"].items():
         default = fields[name].get_default()
-        assert value == (list(default) if isinstance(default, tuple) else default), name
+        assert value == (list(default) if isinstance(default, tuple | frozenset) else default), name
 
 
 @pytest.mark.parametrize("service", BUILT.SERVICES)
 def test_every_setting_is_set_and_every_variable_is_a_setting(service: str) -> None:
     """Both ways: no setting that the chart cannot set, no variable that the service would not read."""
     values: Values = {
-        "internalTLS": {"enabled": True},
+        "internalTLS": {"enabled": True, "door": True},
         "networkPolicies": {"monitoringNamespaceSelector": {"matchLabels": {"a": "b"}}},
-        service: {"settings": {"otlp_endpoint": "http://collector:4318/v1/traces"}},
+        "gateway": {"redis": {"existingSecret": "redis"}, "settings": {"grpc_port": 8005}},
     }
+    values = merged(values, {service: {"settings": {"otlp_endpoint": "http://collector:4318/v1/traces"}}})
     found = template(values)
     container = dict(containers(found))[f"Deployment/hg-{service}/{service}"]
     variables = {variable["name"] for variable in container.get("env", ())}
     variables |= of_kind(found, "ConfigMap")[f"hg-{service}"]["data"].keys()
     fields = BUILT.SERVICES[service].model_fields.keys()
-    # The gateway's door is the ingress controller's to lock; the operator listens for probes only, and calls nobody.
-    plain = {"tls_cert_file", "tls_key_file"} if service in {"gateway", "operator"} else set()
-    assert variables == {f"{service.upper()}_{name}".upper() for name in fields - plain}
+    variables -= {"PGSSLMODE", "PGSSLROOTCERT"}
+    assert variables == {f"{service.upper()}_{name}".upper() for name in fields - NOT_SET[service]}
+
+
+NOT_SET = {
+    # Where the models come from the API server there is no file of them; anybody may call the gateway; and its Service
+    # has one port, so that the Open Inference Protocol is spoken over HTTP there.
+    "gateway": {"models_file", "tls_client_ca_file"},
+    # Its callers are known by their tokens.
+    "auth": {"tls_client_ca_file"},
+    "records": set(),
+    # It listens for probes and scrapers only, which have no certificates.
+    "operator": {"tls_cert_file", "tls_key_file", "tls_client_ca_file"},
+}
 
 
 @pytest.mark.parametrize("service", BUILT.SERVICES)
@@ -174,7 +189,7 @@ def test_settings_of_the_chart_are_read_by_the_service(service: str, monkeypatch
     settings = BUILT.SERVICES[service]()
     for name, value in VALUES[service]["settings"].items():
         read = getattr(settings, name)
-        assert (list(read) if isinstance(read, tuple) else read) == value, name
+        assert (list(read) if isinstance(read, tuple | frozenset) else read) == value, name
 
 
 _KEY = "A" * 43 + "="

@@ -71,7 +71,9 @@ def test_compose_gives_each_service_the_settings_that_it_demands(service: str) -
 def test_compose_serves_the_charts_models_with_the_charts_images() -> None:
     """The same versions, from the same TensorFlow Serving and PostgreSQL."""
     listed = DeclaredModels.model_validate_json(COMPOSE["configs"]["models-list"]["content"])
-    chart = json.loads(of_kind(template(), "ConfigMap")["hg-gateway-models"]["data"]["models.json"])
+    chart = json.loads(
+        of_kind(template({"gateway": {"discovery": "file"}}), "ConfigMap")["hg-gateway-models"]["data"]["models.json"]
+    )
     assert {one.name: one.stable for one in listed.models} == {one["name"]: one["stable"] for one in chart["models"]}
     config = COMPOSE["configs"]["models-config"]["content"]
     assert set(re.findall(r'name: "(\w+)".*versions: (\d+)', config)) == {

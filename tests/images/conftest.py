@@ -2,82 +2,75 @@
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from k8s.images import build
-from tests.images import base
-from tests.images.archive import Archive
+from tests.cluster.tools import Unavailable
+from tests.images import built as building
+from tests.images.built import ROOT, Built, folder
 from tests.images.container import Container
 
-ROOT = Path(__file__).parents[2]
-BUILD_TIMEOUT_S = 3000
+Figures = dict[str, dict[str, object]]
+"""What was measured, by service."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """What `make images` made."""
-
-    builder: str
-    base: str
-    images: dict[str, build.Image]
-    archives: dict[str, Archive]
-
-
-def build_images(folder: Path, builder: str, on: str, *options: str) -> dict[str, build.Image]:
-    """Run the build as `make images` does; return its images by service."""
-    command = [sys.executable, "k8s/images/build.py", "--builder", builder, "--base", on, "--output", str(folder)]
-    command += ["--prefix", "localhost/healthguard-test"]
-    run = subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=BUILD_TIMEOUT_S
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    images = [build.Image(**image) for image in json.loads((folder / "images.json").read_text())]
-    return {image.service: image for image in images}
+@pytest.fixture(scope="session", autouse=True)
+def _folders() -> Iterator[None]:
+    """Leave no archive and no root file system behind."""
+    with building.own_folders():
+        yield
 
 
 @pytest.fixture(scope="session")
-def built() -> Iterator[Built]:
+def built() -> Built:
     """Build every image whose code is in the tree; steps that did not change come from the builder's cache."""
     try:
-        builder, on = build.choose_builder(), base.base()
-    except (build.BuildFailed, base.Unavailable) as reason:
+        return building.built()
+    except Unavailable as reason:
         pytest.skip(f"No image was built: {reason}")
-    with tempfile.TemporaryDirectory(prefix="hg-images-") as name:
-        images = build_images(Path(name), builder, on)
-        archives = {service: Archive(Path(image.archive)) for service, image in images.items()}
-        yield Built(builder, on, images, archives)
 
 
 @pytest.fixture(scope="session")
-def container(built: Built) -> Iterator[Callable[[str], Container]]:
+def figures(built: Built) -> Iterator[Figures]:
+    """Collect figures of the images; build/images.json has them after the session."""
+    measured: Figures = {
+        service: {
+            "digest": image.digest,
+            "megabytes_over_base": round(image.bytes_over_base / 1e6, 1),
+            "base_megabytes": round(image.base_bytes / 1e6, 1),
+            "build_s": image.build_s,
+        }
+        for service, image in built.images.items()
+    }
+    yield measured
+    target = ROOT / "build" / "images.json"
+    target.parent.mkdir(exist_ok=True)
+    load = [round(number, 1) for number in os.getloadavg()]
+    target.write_text(json.dumps({"builder": built.builder, "load_average": load, "images": measured}, indent=1) + "\n")
+
+
+@pytest.fixture(scope="session")
+def container(built: Built) -> Callable[[str], Container]:
     """Return what runs a service's image; its files are laid out once."""
     if built.builder == "buildah" and os.geteuid() != 0:
         pytest.skip("No image was run: that needs root, docker or podman.")
-    with ExitStack() as stack:
-        made: dict[str, Container] = {}
+    made: dict[str, Container] = {}
 
-        def make(service: str) -> Container:
-            if service not in made:
-                made[service] = _container(built, service, stack)
-            return made[service]
+    def make(service: str) -> Container:
+        if service not in made:
+            made[service] = _container(built, service)
+        return made[service]
 
-        yield make
+    return make
 
 
-def _container(built: Built, service: str, stack: ExitStack) -> Container:
+def _container(built: Built, service: str) -> Container:
     archive = built.archives[service]
-    rootfs = None
+    rootfs: Path | None = None
     if built.builder == "buildah":
-        rootfs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"hg-{service}-")))
-        rootfs.chmod(0o755)
+        rootfs = folder(service)
         archive.unpack(rootfs)
     variables = dict(variable.split("=", 1) for variable in archive.config["config"]["Env"])
     user = archive.config["config"]["User"]

@@ -11,9 +11,10 @@ from pathlib import Path
 STOP_TIMEOUT_S = 30
 RUN_TIMEOUT_S = 60
 
-# What a container runtime does, in mount(8): buildah builds images but has no read-only run.
+# What a container runtime does, in mount(8): buildah builds images but has no read-only run. The kernel ends the
+# process with the one that started it, however that ends; setpriv comes last, because a change of user takes that back.
 ENTER = """
-root=$1 user=$2; shift 2
+root=$1 uid=$2 gid=$3; shift 3
 mount --bind "$root" "$root"
 mount -t tmpfs tmpfs "$root/tmp"
 chmod 1777 "$root/tmp"
@@ -25,7 +26,8 @@ while [ "$1" != -- ]; do
 done
 shift
 mount -o remount,bind,ro "$root"
-exec chroot --userspec="$user" --groups= "$root" /usr/bin/env --ignore-environment "$@"
+exec chroot "$root" /usr/bin/setpriv --reuid="$uid" --regid="$gid" --clear-groups --pdeathsig=KILL \\
+  /usr/bin/env --ignore-environment "$@"
 """
 
 
@@ -52,7 +54,7 @@ class Container:
         everything = {**self.environment, **environment}
         variables = [f"{name}={value}" for name, value in everything.items()]
         mounts = [part for there, here in self.mounts.items() for part in (str(here), there)]
-        enter = ["unshare", "--mount", "sh", "-euc", ENTER, "enter", str(self.rootfs), self.user]
+        enter = ["unshare", "--mount", "sh", "-euc", ENTER, "enter", str(self.rootfs), *self.user.split(":")]
         return [*enter, *mounts, "--", *variables, *arguments]
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

@@ -8,7 +8,7 @@ import pytest
 
 from k8s.images import build
 from tests.images.archive import is_whiteout, normal
-from tests.images.conftest import Built
+from tests.images.built import Built
 
 pytestmark = [pytest.mark.xdist_group("images"), pytest.mark.timeout(3600)]
 
@@ -45,6 +45,14 @@ def test_image_runs_as_a_numbered_user_who_owns_nothing(built: Built, service: s
     assert files
     assert [entry.name for entry in files if entry.uid != 0 or entry.gid != 0 or entry.mode & writable] == []
     assert [entry.name for entry in files if entry.mode & (stat.S_ISUID | stat.S_ISGID)] == []
+
+
+@services
+def test_image_says_what_it_is(built: Built, service: str) -> None:
+    """Title and version are this image's: a builder that kept a step of another image would give it that one's name."""
+    labels = built.archives[service].config["config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"healthguard-{service}"
+    assert labels["org.opencontainers.image.version"] == built.images[service].reference.rpartition(":")[2]
 
 
 @services

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +21,11 @@ from healthguard.local.postgres import SOCKET_NAME
 from k8s.images import build
 from serving.tfs.client import CallFailed, Client
 from tests import postgres as test_postgres
-from tests.images.conftest import Built
+from tests.cluster.runs import wait_until
+from tests.cluster.tools import Unavailable
+from tests.images import base
+from tests.images.built import Built, folder
+from tests.images.conftest import Figures
 from tests.images.container import Container
 from tests.postgres import Postgres
 
@@ -59,6 +65,15 @@ def test_image_imports_its_service_and_cannot_import_another(container: Containe
     assert "ModuleNotFoundError" in forbidden.stderr
 
 
+@pytest.mark.parametrize("service", HTTP_SERVICES)
+def test_image_shows_where_a_command_failed(container: Containers, service: str) -> None:
+    """A traceback is drawn with Python's grammar, the one that the image keeps."""
+    code = "from rich import traceback; traceback.install(); import pygments.lexers.python; 1 / 0"
+    told = container(service).run("python", "-c", code).stderr
+    assert "ZeroDivisionError" in told
+    assert "ModuleNotFoundError" not in told
+
+
 @programs
 def test_image_starts_its_service_by_default(built: Built, service: str) -> None:
     """The entry point is the module that the service is started by everywhere."""
@@ -87,19 +102,21 @@ def test_image_without_settings_names_what_is_missing(container: Containers, ser
 
 @pytest.mark.parametrize("service", ["auth", "records"])
 def test_image_migrates_its_database_and_becomes_ready(
-    container: Containers, database: Postgres, service: str, tmp_path: Path
+    container: Containers, database: Postgres, figures: Figures, service: str, tmp_path: Path
 ) -> None:
     """The same image is the migration job and the service; it stops on SIGTERM with success."""
     image, environment = _with_database(container(service), service, database)
     migration = image.run("healthguard", service, "migrate", environment=environment)
     assert migration.returncode == 0, migration.stderr
     log = tmp_path / "log"
+    started = time.monotonic()
     with image.running("python", "-m", service, environment=environment, log=log) as process:
         _until_ready(f"http://127.0.0.1:{environment[f'{service.upper()}_PORT']}/readyz", process, log)
+        figures[service]["start_to_ready_s"] = round(time.monotonic() - started, 2)
     assert process.returncode in {0, -15}, log.read_text()
 
 
-def test_gateway_image_becomes_ready(container: Containers, tmp_path: Path) -> None:
+def test_gateway_image_becomes_ready(container: Containers, figures: Figures, tmp_path: Path) -> None:
     """It starts while nothing that it needs is there yet: one that waited for the others would wait for itself."""
     port = str(_free_port())
     served = tmp_path / "served"
@@ -115,11 +132,15 @@ def test_gateway_image_becomes_ready(container: Containers, tmp_path: Path) -> N
     }
     image = replace(container("gateway"), mounts={"/tmp/served": served})
     log = tmp_path / "log"
+    started = time.monotonic()
     with image.running("python", "-m", "gateway", environment=environment, log=log) as process:
         _until_ready(f"http://127.0.0.1:{port}/readyz", process, log)
+        figures["gateway"]["start_to_ready_s"] = round(time.monotonic() - started, 2)
 
 
-async def test_modelserver_image_serves_the_models_image(built: Built, container: Containers, tmp_path: Path) -> None:
+async def test_modelserver_image_serves_the_models_image(
+    container: Containers, figures: Figures, tmp_path: Path
+) -> None:
     """The two images together are a model server with a model: version 1 is AVAILABLE."""
     models = tmp_path / "models"
     models.mkdir()
@@ -130,9 +151,41 @@ async def test_modelserver_image_serves_the_models_image(built: Built, container
     arguments = [f"--port={port}", "--model_name=cancer", "--model_base_path=/tmp/models/cancer"]
     image = replace(container("modelserver"), mounts={"/tmp/models": models})
     log = tmp_path / "log"
+    started = time.monotonic()
     with image.running("python", "-m", "serving.modelserver", *arguments, environment={}, log=log) as process:
         states = await _until_served(f"127.0.0.1:{port}", process, log)
+        figures["modelserver"]["start_to_model_available_s"] = round(time.monotonic() - started, 2)
     assert states == {1: "AVAILABLE"}
+
+
+_RUN_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from tests.images.container import Container
+
+image = Container("buildah", "", Path(sys.argv[1]), "10001:10001", {"PATH": "/usr/bin:/bin"})
+with image.running("sleep", "600", environment={}, log=Path(sys.argv[2])) as process:
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_killed_test_run_takes_its_containers_with_it(tmp_path: Path) -> None:
+    """A test run that ends by kill -9 stops nothing by itself, and still no process of its images stays."""
+    try:
+        rootfs = base.rootfs()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    if os.geteuid() != 0:
+        pytest.skip("No container was run: that needs root.")
+    subprocess.run(["tar", "--extract", f"--file={rootfs}", f"--directory={folder('killed')}"], check=True)
+    command = [sys.executable, "-c", _RUN_AND_WAIT, str(folder("killed")), str(tmp_path / "log")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        inside = Path("/proc", run.stdout.readline().strip())
+        wait_until(lambda: (inside / "cmdline").read_bytes().startswith(b"sleep"), "the program to run", 60)
+        run.kill()
+    wait_until(lambda: not inside.exists(), "the program to be gone", 60)
 
 
 async def _until_served(address: str, process: "subprocess.Popen[bytes]", log: Path) -> dict[int, str]:

@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import grpc
 import numpy as np
 import pytest
 
 from serving.tfs.client import Client
-from tests.contract.tfs.harness import QUICK, Server, folder, running
+from tests.contract.tfs.harness import BACKENDS, QUICK, Server, folder, request, running
 
 MODELS = Path(__file__).parents[2] / "models"
 VERSIONS = [("cancer", 1), ("anemia", 1)]
 
 
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, scope="module")
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Run a server with both models, as `make up` does."""
+def server(backend: str) -> Iterator[Server]:
+    """Run a server with both models, as `make up` does, or as TensorFlow serves them."""
     entries = "".join(
         f'config {{ name: "{model}" base_path: "{MODELS / model}" model_platform: "tensorflow" }}'
         for model, _ in VERSIONS
@@ -26,7 +30,7 @@ def server() -> Iterator[Server]:
     with folder() as home:
         config = home / "models.config"
         config.write_text(f"model_config_list {{ {entries} }}")
-        with running(f"--model_config_file={config}", *QUICK) as started:
+        with running(f"--model_config_file={config}", *QUICK, backend=backend) as started:
             yield started
 
 
@@ -82,3 +86,18 @@ async def test_served_models_explain(client: Client, model: str, version: int) -
     assert heat.shape == (3, *grid)
     assert heat.min() >= 0
     assert 0 < heat.max() <= 1 + 1e-6
+
+
+def test_served_models_refuse_an_image_without_its_batch(server: Server) -> None:
+    """
+    A tensor of rank 3 is refused, and the server lives.
+
+    TensorFlow 2.21 would not: its convolution ends the process (tensorflow#111453).
+    """
+    image = np.zeros((224, 224, 3), np.uint8)
+    for model, _ in VERSIONS:
+        with pytest.raises(grpc.RpcError) as caught:
+            server.predict(request({"image": image}, model=model))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert server.predict(request({"image": image[None]}, model=model)).outputs["probability"].float_val
+    assert server.process.poll() is None

@@ -24,8 +24,15 @@
 {{- if and .enabled (eq .source "cert-manager") (not .certManager.issuerRef.name) -}}
 {{- fail "internalTLS.certManager.issuerRef.name: name the issuer" -}}
 {{- end -}}
-{{- if and .enabled (eq .source "existing") (not (and .existing.auth .existing.records)) -}}
-{{- fail "internalTLS.existing: name the Secrets of auth and records" -}}
+{{- if and .enabled (eq .source "existing") -}}
+{{- range $holder, $_ := include "healthguard.certificates" $ | fromJson -}}
+{{- if not (index $.Values.internalTLS.existing $holder) -}}
+{{- fail (printf "internalTLS.existing.%s: name the Secret with its certificate" $holder) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .door (not .enabled) -}}
+{{- fail "internalTLS.door: it needs internalTLS.enabled, where the certificates come from" -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $model := .Values.models -}}

@@ -9,6 +9,13 @@
     secretKeyRef:
       name: {{ $external | ternary $given.existingSecret (include "healthguard.name" (list $root (printf "%s-database" $service))) }}
       key: {{ $external | ternary $given.key "dsn" }}
+{{- if include "healthguard.databaseAuthority" $root }}
+# What the address does not say itself; the driver reads these as libpq does.
+{{- if not $external }}
+- {name: PGSSLMODE, value: verify-full}
+{{- end }}
+- {name: PGSSLROOTCERT, value: /etc/healthguard/database/ca.crt}
+{{- end }}
 {{- end }}
 
 {{/* A container that brings a service's database to the newest schema: (list $ "auth" "AUTH_DSN"). It is safe to run
@@ -28,4 +35,7 @@
     {{- include "healthguard.containerSecurity" $root | nindent 4 }}
   volumeMounts:
     - {name: tmp, mountPath: /tmp}
+    {{- with include "healthguard.databaseMount" $root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- end }}

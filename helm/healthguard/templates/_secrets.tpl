@@ -20,7 +20,7 @@
 {{- $host := include "healthguard.databaseHost" . -}}
 {{- if ne .Values.database.mode "external" -}}
 {{- $evaluation := eq .Values.database.mode "evaluation" -}}
-{{- $options := $evaluation | ternary "" "?sslmode=require" -}}
+{{- $options := $evaluation | ternary "" "?sslmode=verify-full" -}}
 {{- range $service := list "auth" "records" -}}
 {{- $password := printf "${%s/%s-password}" $database $service -}}
 {{- if not $evaluation -}}
@@ -48,8 +48,8 @@
 {{- if and .Values.internalTLS.enabled (eq .Values.internalTLS.source "hook") -}}
 {{- $_ := set $plan "authority" (include "healthguard.name" (list . "ca")) -}}
 {{- $certificates := dict -}}
-{{- range $service := list "auth" "records" -}}
-{{- $_ := set $certificates (include "healthguard.tlsSecret" (list $ $service)) (dict "names" (include "healthguard.tlsNames" (list $ $service) | fromJsonArray)) -}}
+{{- range $holder, $wanted := include "healthguard.certificates" . | fromJson -}}
+{{- $_ := set $certificates (include "healthguard.tlsSecret" (list $ $holder)) $wanted -}}
 {{- end -}}
 {{- $_ := set $plan "certificates" $certificates -}}
 {{- end -}}

@@ -1,7 +1,7 @@
 {{/* Auth, records and gateway look the same to Kubernetes; what differs is given by name.
 
-     root, component, port: as they say; tls: whether it listens with TLS; env: more environment variables;
-     init: init containers; mounts, volumes: more of these. */}}
+     root, component, port: as they say; tls: whether it listens with TLS; api: whether it speaks to the API server;
+     env: more environment variables; init: init containers; mounts, volumes: more of these. */}}
 {{- define "healthguard.deployment" -}}
 {{- $root := .root -}}
 {{- $component := .component -}}
@@ -34,7 +34,7 @@ spec:
         {{- end }}
     spec:
       serviceAccountName: {{ $name }}
-      automountServiceAccountToken: false
+      automountServiceAccountToken: {{ .api | default false }}
       enableServiceLinks: false
       # Five seconds before the signal, the rest to finish what is in flight.
       terminationGracePeriodSeconds: {{ add 10 (int $values.settings.shutdown_s) }}
@@ -60,6 +60,9 @@ spec:
           {{- end }}
           ports:
             - {name: http, containerPort: {{ .port }}}
+            {{- with $values.settings.grpc_port }}
+            - {name: grpc, containerPort: {{ . }}}
+            {{- end }}
           # Endpoints and load balancers learn that the pod leaves before it is told to.
           lifecycle: {preStop: {sleep: {seconds: 5}}}
           {{- include "healthguard.probes" (list "http" (.tls | ternary "HTTPS" "HTTP")) | nindent 10 }}
@@ -89,7 +92,7 @@ data:
   {{- .settings | toYaml | nindent 2 }}
 {{- end }}
 
-{{/* A component's account, which no pod of it uses: (list $ "gateway"). */}}
+{{/* A component's account, of which its pods have no token, but where they speak to the API server: (list $ "gateway"). */}}
 {{- define "healthguard.serviceAccount" -}}
 apiVersion: v1
 kind: ServiceAccount

@@ -4,6 +4,11 @@
 {{ .Values.internalTLS.enabled | ternary "https" "http" }}
 {{- end }}
 
+{{/* Whether the gateway's own port speaks TLS. */}}
+{{- define "healthguard.door" -}}
+{{- if and .Values.internalTLS.enabled .Values.internalTLS.door }}door{{ end -}}
+{{- end }}
+
 {{- define "healthguard.authURL" -}}
 {{ include "healthguard.internalScheme" . }}://{{ include "healthguard.name" (list . "auth") }}:8000
 {{- end }}
@@ -33,6 +38,8 @@ RECORDS_JWKS_URL: {{ include "healthguard.jwksURL" . }}
 RECORDS_TLS_CERT_FILE: /etc/healthguard/tls/tls.crt
 RECORDS_TLS_KEY_FILE: /etc/healthguard/tls/tls.key
 RECORDS_UPSTREAM_CA_FILE: /etc/healthguard/tls/ca.crt
+RECORDS_TLS_CLIENT_CA_FILE: /etc/healthguard/tls/ca.crt
+RECORDS_GATEWAY_NAME: {{ include "healthguard.gatewayName" . }}
 {{- end }}
 {{- include "healthguard.environment" (list "RECORDS" .Values.records.settings) }}
 {{- end }}
@@ -44,9 +51,24 @@ GATEWAY_DRAIN_S: "0"
 GATEWAY_AUTH_URL: {{ include "healthguard.authURL" . }}
 GATEWAY_JWKS_URL: {{ include "healthguard.jwksURL" . }}
 GATEWAY_RECORDS_URL: {{ include "healthguard.internalScheme" . }}://{{ include "healthguard.name" (list . "records") }}:8002
+GATEWAY_DISCOVERY: {{ .Values.gateway.discovery }}
+{{- if eq .Values.gateway.discovery "kubernetes" }}
+GATEWAY_KUBERNETES_NAMESPACE: {{ .Release.Namespace }}
+{{- else }}
 GATEWAY_MODELS_FILE: /etc/healthguard/models/models.json
+{{- end }}
 {{- if .Values.internalTLS.enabled }}
-GATEWAY_UPSTREAM_CA_FILE: /etc/healthguard/upstream/ca.crt
+GATEWAY_UPSTREAM_CA_FILE: /etc/healthguard/tls/ca.crt
+GATEWAY_MODELS_CA_FILE: /etc/healthguard/tls/ca.crt
+GATEWAY_MODELS_SERVER_NAME: {{ include "healthguard.modelsName" . }}
+GATEWAY_MODELS_CERT_FILE: /etc/healthguard/tls/tls.crt
+GATEWAY_MODELS_KEY_FILE: /etc/healthguard/tls/tls.key
+GATEWAY_UPSTREAM_CERT_FILE: /etc/healthguard/tls/tls.crt
+GATEWAY_UPSTREAM_KEY_FILE: /etc/healthguard/tls/tls.key
+{{- if .Values.internalTLS.door }}
+GATEWAY_TLS_CERT_FILE: /etc/healthguard/tls/tls.crt
+GATEWAY_TLS_KEY_FILE: /etc/healthguard/tls/tls.key
+{{- end }}
 {{- end }}
 {{- include "healthguard.environment" (list "GATEWAY" .Values.gateway.settings) }}
 {{- end }}
@@ -65,6 +87,11 @@ OPERATOR_IMAGE_PULL_SECRETS: {{ include "healthguard.pullSecretNames" . | quote 
 OPERATOR_GATEWAY_LABELS: {{ include "healthguard.selector" (list . "gateway") | fromYaml | toJson | quote }}
 {{- with .Values.networkPolicies.monitoringNamespaceSelector.matchLabels }}
 OPERATOR_SCRAPER_LABELS: {{ toJson . | quote }}
+{{- end }}
+{{- if .Values.internalTLS.enabled }}
+OPERATOR_MODEL_TLS_SECRET: {{ include "healthguard.tlsSecret" (list . "models") }}
+OPERATOR_MODEL_TLS_NAME: {{ include "healthguard.modelsName" . }}
+OPERATOR_MODEL_TLS_CERT_FILE: /etc/healthguard/models-tls/tls.crt
 {{- end }}
 {{- include "healthguard.environment" (list "OPERATOR" .Values.operator.settings) }}
 {{- end }}

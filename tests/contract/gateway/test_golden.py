@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from gateway.contracts import Contract, decide, parse_contract
 from gateway.images import EncodedImage, Pixels, check, decode
+from tests import committed
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,13 +29,13 @@ class Golden:
 
     @classmethod
     def of(cls, model: str) -> Self:
-        """Read version 1 of *model*."""
-        version = ROOT / "models" / model / "1"
+        """Read the stable version of *model*."""
+        version = committed.folder(model)
         extra = version / "assets.extra"
         document = json.loads((extra / "golden" / "cases.json").read_text())
         files = [case["file"] for case in document["cases"]]
         return cls(
-            contract=parse_contract((extra / "contract.json").read_bytes(), model, 1),
+            contract=parse_contract((extra / "contract.json").read_bytes(), model, committed.version(model)),
             cases=document["cases"],
             tolerance=document["tolerance"],
             images={file: check((extra / "golden" / file).read_bytes(), pixels_max=10**7) for file in files},

@@ -1,6 +1,7 @@
 """The gateway's OpenAPI document is whole, and says of other services' paths what they say themselves."""
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,8 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.openapi import UPSTREAM_DOCUMENT
-from gateway.routes import anemia, auth, cancer, models, predictions, records
+from gateway.openapi_components import is_problem
+from gateway.routes import anemia, auth, cancer, models, predictions, records, v2
 from gateway.routes.auth import PASSED as AUTH_PASSED
 from gateway.routes.records import PASSED as RECORDS_PASSED
 from gateway.settings import GatewaySettings
@@ -68,7 +70,7 @@ def test_every_route_is_in_the_document(document: Document) -> None:
     """Those that pass to other services, too."""
     routes = {
         (route.path_format, method.lower())
-        for subject in (predictions, models, records, auth, cancer, anemia)
+        for subject in (predictions, models, records, auth, cancer, anemia, v2)
         for route in subject.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
@@ -80,8 +82,50 @@ def test_every_route_is_in_the_document(document: Document) -> None:
 def test_document_is_openapi_3_1_with_resolvable_references(document: Document) -> None:
     """Every reference leads to something."""
     assert document["openapi"].startswith("3.1")
-    for name in set(re.findall(r"#/components/schemas/([A-Za-z0-9_.-]+)", str(document))):
-        assert name in document["components"]["schemas"]
+    references = set(re.findall(r"#/components/(\w+)/([A-Za-z0-9_.-]+)", str(document)))
+    assert len(references) > 100
+    for kind, name in references:
+        assert name in document["components"][kind]
+
+
+def test_each_problem_is_said_once(document: Document) -> None:
+    """As a component, and so is each answer that several operations share; the document is short enough to read."""
+    inline = str(document["paths"])
+    assert "urn:healthguard:problem" not in inline
+    assert len(json.dumps(document)) < 200_000
+    problems = [schema for schema in document["components"]["schemas"].values() if is_problem(schema)]
+    assert len(problems) > 20
+    assert len({str(schema) for schema in problems}) == len(problems)
+
+
+def test_links_lead_to_operations_with_their_parameters(document: Document) -> None:
+    """What is made can be read, corrected and removed by following the document alone."""
+    by_id = {operation["operationId"]: (path, operation) for path, _method, operation in operations(document)}
+    followed = 0
+    for _path, _method, operation in operations(document):
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                path, _ = by_id[link["operationId"]]
+                assert all(f"{{{parameter}}}" in path for parameter in link["parameters"])
+                followed += 1
+    assert followed >= 10
+    made = document["paths"]["/api/v1/models/{model}/predictions"]["post"]["responses"]["201"]
+    assert {link["parameters"]["record_id"] for link in made["links"].values()} == {"$response.body#/id"}
+
+
+def test_paths_that_predict_take_a_timeout_and_those_that_store_a_key(document: Document) -> None:
+    """Both are headers that a client must find in the document."""
+    for path in ("/api/v1/models/{model}/predictions", "/api/workflow/predict-and-save", "/api/predict"):
+        assert {"x-request-timeout", "idempotency-key"} <= headers_of(document, path)
+    assert "x-request-timeout" in headers_of(document, "/api/inference/predict")
+    assert "x-request-timeout" in headers_of(document, "/v2/models/{model}/infer")
+    assert "idempotency-key" in headers_of(document, "/api/predictions")
+
+
+def headers_of(document: Document, path: str) -> set[str]:
+    """Return the headers that a POST there takes, in lower case."""
+    found = document["paths"][path]["post"]["parameters"]
+    return {parameter["name"].lower() for parameter in found if parameter["in"] == "header"}
 
 
 def test_every_operation_is_described(document: Document) -> None:
@@ -102,8 +146,9 @@ def test_problems_are_problem_json_with_examples(document: Document) -> None:
     for path, method, operation in operations(document):
         if not path.startswith("/api/"):
             continue
-        for status, answer in operation["responses"].items():
+        for status, reference in operation["responses"].items():
             if int(status) >= 400:
+                answer = document["components"]["responses"][reference["$ref"].rpartition("/")[2]]
                 assert list(answer["content"]) == ["application/problem+json"], (path, method, status)
 
 
@@ -112,7 +157,7 @@ def test_data_paths_ask_for_a_token(document: Document) -> None:
     open_paths = {"register", "login", "refresh", "logout", "token"}
     for path, _method, operation in operations(document):
         if path.startswith("/api/") and path.rpartition("/")[2] not in open_paths:
-            assert operation["security"] == [{"HTTPBearer": []}], path
+            assert {"HTTPBearer": []} in operation["security"], path
 
 
 def test_image_paths_say_what_they_take(document: Document) -> None:

@@ -4,7 +4,9 @@ import grpc
 import pytest
 
 from serving.tfs.protos import DataType, GetModelMetadataRequest, GetModelStatusRequest, ModelSpec, SignatureDefMap
-from tests.contract.tfs.harness import Server
+from tests.contract.tfs.harness import Server, both_backends
+
+pytestmark = both_backends
 
 SPEC = ModelSpec(name="arithmetic")
 

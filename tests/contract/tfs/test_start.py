@@ -3,9 +3,12 @@
 import socket
 from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.contract.tfs.harness import QUICK, TIMEOUT_S, add_version, folder, start
+from tests.contract.tfs.harness import QUICK, TIMEOUT_S, add_version, floats, folder, ours, request, running, start
+
+pytestmark = ours("starts our own process")
 
 
 def ends(*flags: str, log: Path) -> tuple[int, str]:
@@ -22,11 +25,17 @@ def ends(*flags: str, log: Path) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model_base_path=/m", "--rest_api_port=8501"], "does not honour --rest_api_port"),
+        (["--model_base_path=/m", "--enable_profiler=true"], "does not honour --enable_profiler"),
+        (["--model_base_path=/m", "--nonsense=1"], "unknown argument --nonsense"),
         (["--model_config_file=/absent"], "cannot read /absent"),
         (["--model_base_path=/m", "--batching_parameters_file=/b"], "without --enable_batching"),
     ],
-    ids=["a flag that is not honoured", "no configuration file", "batching parameters without batching"],
+    ids=[
+        "a flag that is not honoured",
+        "an unknown flag",
+        "no configuration file",
+        "batching parameters without batching",
+    ],
 )
 def test_start_refuses_flags(tmp_path: Path, flags: list[str], words: str) -> None:
     """The text names what is wrong, and the status is 2."""
@@ -50,6 +59,34 @@ def test_start_fails_when_no_version_loads(tmp_path: Path) -> None:
         status, output = ends(f"--model_base_path={home / 'bad'}", *QUICK, log=tmp_path / "log")
     assert status == 1
     assert "default version 1" in output
+
+
+def test_start_fails_when_a_label_has_no_version(tmp_path: Path) -> None:
+    """A label in the first configuration ends the start, since no version is available yet."""
+    with folder() as home:
+        add_version(home / "arithmetic", 1)
+        (home / "config").write_text(
+            f'model_config_list {{ config {{ name: "arithmetic" base_path: "{home}/arithmetic" '
+            'model_platform: "tensorflow" version_labels { key: "stable" value: 1 } } }'
+        )
+        status, output = ends(f"--model_config_file={home / 'config'}", *QUICK, log=tmp_path / "log")
+    assert status == 1
+    assert (
+        "Failed to start server. Error: FAILED_PRECONDITION: Request to assign label to version 1 of model arithmetic, "
+        "which is not currently available for inference" in output
+    )
+
+
+def test_start_without_models_waits_to_be_told() -> None:
+    """An empty configuration serves nothing until a reload says what."""
+    with folder() as home:
+        (home / "config").write_text("")
+        with (
+            running(f"--model_config_file={home / 'config'}", *QUICK) as server,
+            pytest.raises(grpc.RpcError) as caught,
+        ):
+            server.predict(request({"x": floats((1, 2))}))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_start_fails_when_the_port_is_taken(tmp_path: Path) -> None:

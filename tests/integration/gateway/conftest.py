@@ -124,16 +124,19 @@ class Building:
         *,
         records_url: str | None = None,
         more_cancer: tuple[FakeModelServer, ...] = (),
+        cancer_contract: dict[str, Any] | None = None,
+        cancer_traffic: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Door:
         """Open a gateway and wait until its models are available."""
         auth_url = await self.auth()
-        cancer, anemia = await self.model(contract()), await self.model(risk_contract())
+        cancer, anemia = await self.model(cancer_contract or contract()), await self.model(risk_contract())
         endpoints = {"cancer": [cancer, *more_cancer], "anemia": [anemia]}
         models = [
             {"name": name, "stable": 1, "endpoints": [server.address for server in servers]}
             for name, servers in endpoints.items()
         ]
+        models[0] |= cancer_traffic or {}
         models_file = self.folder / "models.json"
         models_file.write_text(json.dumps({"models": models}))
         values = {
@@ -143,6 +146,8 @@ class Building:
             "records_secret": GATEWAY_SECRET,
             "image_hmac_key": base64_key(),
             "status_interval_s": 0.2,
+            # Every picture is asked, unless a test is about answers that are kept.
+            "answers_kept_max": 0,
         }
         found = GatewaySettings.model_validate(values | settings)
         url = await self.stack.enter_async_context(listening(create_app(found)))
@@ -154,7 +159,7 @@ class Building:
 
 async def until_available(door: Door, name: str = "cancer") -> None:
     """Return when the gateway can ask a model."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await door.client.get(f"/api/v1/models/{name}", headers=door.authorization())).json()["available"]:
             await asyncio.sleep(0.01)
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import httpx
 
+from tests import committed
+
 ROOT = Path(__file__).parents[3]
 MODELS = ("cancer", "anemia")
-START_TIMEOUT_S = 40.0
+START_TIMEOUT_S = 90.0
 PASSWORD = "a long password of a test person"
 
 
@@ -28,6 +30,8 @@ class Stack:
     gateway_url: str
     auth_url: str
     gateway: "subprocess.Popen[bytes]"
+    grpc_address: str
+    """Where the Open Inference Protocol is spoken over gRPC."""
 
     def client(self, token: str | None = None) -> httpx.Client:
         """Return a client of the gateway, with *token* where given."""
@@ -65,7 +69,7 @@ def base64_key() -> str:
 
 def write_models_file(folder: Path, endpoint: str) -> Path:
     """Write the gateway's discovery file: every committed model at one endpoint."""
-    models = [{"name": name, "stable": 1, "endpoints": [endpoint]} for name in MODELS]
+    models = [{"name": name, "stable": committed.version(name), "endpoints": [endpoint]} for name in MODELS]
     path = folder / "models.json"
     path.write_text(json.dumps({"models": models}))
     return path
@@ -119,10 +123,25 @@ def until_ok(url: str, folder: Path) -> None:
         time.sleep(0.05)
 
 
+def until_listening(port: int, folder: Path) -> None:
+    """Wait until something takes connections at *port*; fail with the logs if nothing does in time."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"== {path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.log")))
+                raise TimeoutError(f"nothing listened at {port} in time\n{logs}") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextmanager
 def running(folder: Path, auth_dsn: str, records_dsn: str, **gateway_env: str) -> Iterator[Stack]:
     """Run the whole stack for the block."""
-    ports = {name: free_port() for name in ("auth", "records", "gateway")}
+    ports = {name: free_port() for name in ("auth", "records", "gateway", "grpc")}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     model_socket = folder / "s"
     secret, jwks = secrets.token_hex(32), urls["auth"] + "/.well-known/jwks.json"
@@ -143,6 +162,7 @@ def running(folder: Path, auth_dsn: str, records_dsn: str, **gateway_env: str) -
     }
     gateway = {
         "GATEWAY_PORT": str(ports["gateway"]),
+        "GATEWAY_GRPC_PORT": str(ports["grpc"]),
         "GATEWAY_AUTH_URL": urls["auth"],
         "GATEWAY_RECORDS_URL": urls["records"],
         "GATEWAY_RECORDS_SECRET": secret,
@@ -157,4 +177,4 @@ def running(folder: Path, auth_dsn: str, records_dsn: str, **gateway_env: str) -
         processes.enter_context(process("records", folder, records))
         door = processes.enter_context(process("gateway", folder, gateway))
         until_ok(urls["gateway"] + "/health/ready", folder)
-        yield Stack(urls["gateway"], urls["auth"], door)
+        yield Stack(urls["gateway"], urls["auth"], door, f"127.0.0.1:{ports['grpc']}")

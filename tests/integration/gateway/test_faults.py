@@ -30,8 +30,8 @@ def problem(response: httpx.Response) -> tuple[int, str]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Return when *condition* holds; fail when it does not within ten seconds."""
-    async with asyncio.timeout(10):
+    """Return when *condition* holds; fail when it does not within a minute."""
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.01)
 

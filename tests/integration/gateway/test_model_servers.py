@@ -21,7 +21,7 @@ TIMEOUT_S = 20.0
 
 @pytest.fixture(params=["fake", "real"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """Return a client of a server that has version 1 of the model cancer."""
+    """Return a client of a server that has one version of the model cancer."""
     if request.param == "fake":
         async with FakeModelServer(contract()) as fake, Client(fake.address) as client:
             yield client
@@ -43,15 +43,20 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
 async def test_model_server_keeps_what_the_gateway_relies_on(server: Client) -> None:
     """State, contract for one row, scores for one picture, and NOT_FOUND for what is not there."""
     (status,) = await server.status("cancer", timeout_s=TIMEOUT_S)
-    assert (status.version, status.state, status.available) == (1, "AVAILABLE", True)
-    found = await fetch_contract(server, "cancer", 1, timeout_s=TIMEOUT_S)
-    assert parse_contract(found.model_dump_json(by_alias=True).encode(), "cancer", 1) == found
+    assert (status.state, status.available) == ("AVAILABLE", True)
+    number = status.version
+    found = await fetch_contract(server, "cancer", number, timeout_s=TIMEOUT_S)
+    assert parse_contract(found.model_dump_json(by_alias=True).encode(), "cancer", number) == found
     picture = np.zeros((1, found.input.height, found.input.width, 3), np.uint8)
-    answer = await server.predict("cancer", 1, "serving_default", {"image": picture}, timeout_s=TIMEOUT_S)
-    assert answer.version == 1
+    answer = await server.predict("cancer", number, "serving_default", {"image": picture}, timeout_s=TIMEOUT_S)
+    assert answer.version == number
     for output in ("probability", "ood_score"):
         assert answer.outputs[output].shape == (1,)
         assert answer.outputs[output].dtype == np.float32
+    explained = await server.predict("cancer", number, "explain", {"image": picture}, timeout_s=TIMEOUT_S)
+    heat = explained.outputs["heatmap"]
+    assert heat.shape == (1, *found.explain.grid)
+    assert heat.dtype == np.float32
     for call in (
         server.status("nose", timeout_s=TIMEOUT_S),
         server.predict("cancer", 9, "serving_default", {"image": picture}, timeout_s=TIMEOUT_S),

@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.gateway.stack import ROOT, Stack
+from tests import committed
+from tests.integration.gateway.stack import Stack
 from tests.pictures import encoded
 
 UTC_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -21,7 +22,7 @@ UTC_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 def golden(model: str, label: str) -> Path:
     """Return a golden picture of one class."""
-    folder = ROOT / "models" / model / "1" / "assets.extra" / "golden"
+    folder = committed.folder(model) / "assets.extra" / "golden"
     cases = json.loads((folder / "cases.json").read_text())["cases"]
     return folder / str(next(case["file"] for case in cases if case["label"] == label))
 
@@ -192,7 +193,7 @@ def test_metrics_have_the_old_names(client: httpx.Client) -> None:
 @pytest.mark.parametrize("model", ["cancer", "anemia"])
 def test_golden_pictures_of_both_models_are_stored_as_what_they_are(client: httpx.Client, model: str) -> None:
     """Every golden picture of the version, through the whole path: its class, and its probability within tolerance."""
-    folder = ROOT / "models" / model / "1" / "assets.extra" / "golden"
+    folder = committed.folder(model) / "assets.extra" / "golden"
     document = json.loads((folder / "cases.json").read_text())
     for case in document["cases"]:
         response = client.post(f"/api/v1/models/{model}/predictions", **upload(folder / case["file"]))

@@ -57,8 +57,9 @@ def main() -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            state = await gateway_app.open_state(settings, PredictionMetrics(CollectorRegistry()), stack)
-            app.state.health.started = True
+            state = await gateway_app.open_state(
+                settings, PredictionMetrics(CollectorRegistry()), app.state.health, stack
+            )
             yield cast(State, {**state, "records": HastyRecords(state["records"])})
 
     serve(gateway_app.create_app(settings, lifespan), settings)

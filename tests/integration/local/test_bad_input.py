@@ -20,7 +20,8 @@ from healthguard.local import keys
 from healthguard.local.postgres import Cluster
 from healthguard.tokens import Role
 from models import artifact
-from tests.integration.local.product import MODELS, Up
+from tests import committed
+from tests.integration.local.product import Up
 from tests.issuer import Issuer
 from tests.pictures import jpeg
 
@@ -47,7 +48,7 @@ BAD_FILES = {
 
 def test_predict_says_of_each_bad_file_what_is_wrong(product: Up, tmp_path: Path) -> None:
     """Each bad file is named with a sentence, the good one between them is predicted, and the exit code tells."""
-    good = artifact.golden(MODELS / "cancer" / "1").cases[0].path
+    good = artifact.golden(committed.folder("cancer")).cases[0].path
     files = {name: tmp_path / f"{name}.png" for name in BAD_FILES}
     for name, (content, _) in BAD_FILES.items():
         files[name].write_bytes(content)
@@ -80,7 +81,7 @@ def test_login_refuses_a_wrong_password_and_takes_the_right_one(product: Up) -> 
     assert "not the password" not in wrong.stdout + wrong.stderr
     right = product.run(*arguments, "--json", stdin=f"{product.facts['password']}\n")
     assert (right.returncode, json.loads(right.stdout)["logged_in"]) == (0, True)
-    good = artifact.golden(MODELS / "anemia" / "1").cases[0].path
+    good = artifact.golden(committed.folder("anemia")).cases[0].path
     assert product.run("predict", str(good), "--model", "anemia", "--url", url).returncode == 0
     assert product.run("logout", "--url", url).returncode == 0
     assert product.run("predict", str(good), "--model", "anemia", "--url", url).returncode == 4
@@ -148,7 +149,7 @@ def test_another_users_record_is_as_if_it_were_not_there(product: Up) -> None:
     with httpx.Client(base_url=product.url, timeout=30) as http:
         first, second = (_patient(http) for _ in range(2))
         with Client(product.url, first) as client:
-            stored = client.predict("anemia", artifact.golden(MODELS / "anemia" / "1").cases[0].path)
+            stored = client.predict("anemia", artifact.golden(committed.folder("anemia")).cases[0].path)
             assert client.prediction(stored.id) == stored
         asked = [stored.id, str(uuid.uuid4())]
         headers = {"Authorization": f"Bearer {second}"}

@@ -6,7 +6,8 @@ import pytest
 
 from healthguard.lines import DEMONSTRATION
 from models import artifact
-from tests.integration.local.product import MODELS, Up
+from tests import committed
+from tests.integration.local.product import Up
 
 CREATE = ("auth", "create-user", "--role", "doctor", "--generate", "--json")
 
@@ -38,7 +39,7 @@ def test_register_opens_an_account_and_logs_in(product: Up) -> None:
 @pytest.mark.parametrize("as_json", [True, False])
 def test_history_show_models_and_stats_answer(product: Up, as_json: bool) -> None:
     """What `predict` stored is listed first, shown by its id and counted; its weights are called a demonstration."""
-    case = artifact.golden(MODELS / "cancer" / "1").cases[0].path
+    case = artifact.golden(committed.folder("cancer")).cases[0].path
     made = product.run("predict", str(case), "--model", "cancer", "--url", product.url)
     assert made.stdout.splitlines()[-1] == DEMONSTRATION
     made_id = made.stdout.splitlines()[0].split()[-1]

@@ -7,7 +7,8 @@ import pytest
 
 from healthguard.local.stack import ROOT
 from models import artifact
-from tests.integration.local.product import MODELS, Up
+from tests import committed
+from tests.integration.local.product import Up
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -23,7 +24,7 @@ def test_python_example_predicts(
     }.items():
         assert stands_for in example
         example = example.replace(stands_for, here)
-    case = artifact.golden(MODELS / "cancer" / "1").cases[0]
+    case = artifact.golden(committed.folder("cancer")).cases[0]
     (tmp_path / "picture.png").write_bytes(case.path.read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {"password": product.facts["password"]})

@@ -12,6 +12,7 @@ import pytest
 
 from healthguard.local.stack import ROOT
 from models import artifact
+from tests import committed
 from tests.integration.local.product import MODELS, command, environment
 
 pytestmark = pytest.mark.timeout(240)
@@ -36,7 +37,7 @@ def test_smoke_uses_every_golden_case_and_leaves_nothing(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["predictions"] == sum(
-        len(artifact.golden(path.parent / "1").cases) for path in artifact.manifests(MODELS)
+        len(artifact.golden(committed.folder(path.parent.name)).cases) for path in artifact.manifests(MODELS)
     )
     assert _left(folder) == []
 

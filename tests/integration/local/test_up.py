@@ -19,6 +19,7 @@ import pytest
 from healthguard.client import Client
 from healthguard.local.process import alive
 from models import artifact
+from tests import committed
 from tests.integration.local.product import MODELS, Up, command, start
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,7 +58,7 @@ def _token(product: Up) -> str:
 @pytest.mark.parametrize("model", ["cancer", "anemia"])
 def test_predict_gives_each_golden_case_its_class(product: Up, model: str) -> None:
     """Every class of every model comes out right, decode and resize included."""
-    cases = artifact.golden(MODELS / model / "1").cases
+    cases = artifact.golden(committed.folder(model)).cases
     files = [str(case.path) for case in cases]
     done = product.run("predict", *files, "--model", model, "--url", product.url, "--json")
     assert done.returncode == 0, done.stderr
@@ -101,7 +102,7 @@ def test_up_names_the_port_that_is_taken(tmp_path: Path) -> None:
 def test_up_refuses_a_model_that_was_changed(tmp_path: Path) -> None:
     """One changed byte of a model, and nothing starts."""
     models = _copy_of_models(tmp_path / "models")
-    weights = models / "cancer" / "1" / "model.tflite"
+    weights = models / "cancer" / str(committed.version("cancer")) / "model.tflite"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     done = command("up", "--free-ports", f"--models={models}", "--data-dir", str(tmp_path / "data"), home=tmp_path)
     assert done.returncode == 2
@@ -155,14 +156,17 @@ def test_up_does_not_serve_a_model_that_was_changed_while_it_ran(tmp_path: Path)
     models = _copy_of_models(tmp_path / "models")
     data = ["--data-dir", str(tmp_path / "data")]
     with start(tmp_path, "--free-ports", f"--models={models}", *data) as product:
-        weights = models / "cancer" / "1" / "model.tflite"
+        weights = models / "cancer" / str(committed.version("cancer")) / "model.tflite"
         original = weights.read_bytes()
         weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
         os.kill(_service(product, "modelserver")["pid"], signal.SIGKILL)
         _until(lambda: _service(product, "modelserver")["reason"] is not None)
         found = product.run("status", *data)
         assert found.returncode == 1
-        assert "cancer: version 1 does not have the digest that its manifest names" in found.stdout
+        assert (
+            f"cancer: version {committed.version('cancer')} does not have the digest that its manifest names"
+            in found.stdout
+        )
         refused = _predict(product)
         assert refused.returncode == 1
         assert '"outcome"' not in refused.stdout
@@ -188,13 +192,14 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _predict(product: Up) -> "subprocess.CompletedProcess[str]":
-    case = artifact.golden(MODELS / "cancer" / "1").cases[0].path
+    case = artifact.golden(committed.folder("cancer")).cases[0].path
     return product.run("predict", str(case), "--model", "cancer", "--url", product.url, "--json")
 
 
 def _copy_of_models(target: Path) -> Path:
     """Copy the manifests and the versions that they name."""
     for manifest in artifact.manifests(MODELS):
-        shutil.copytree(manifest.parent / "1", target / manifest.parent.name / "1")
+        source = committed.folder(manifest.parent.name)
+        shutil.copytree(source, target / manifest.parent.name / source.name)
         shutil.copy(manifest, target / manifest.parent.name)
     return target

@@ -258,3 +258,18 @@ async def test_saved_are_counted_once_they_are_stored(client: httpx.AsyncClient,
 
     assert 'healthguard_records_saved_total{source="model"} 1.0' in metrics
     assert 'healthguard_records_saved_total{source="client"} 1.0' in metrics
+
+
+async def test_clients_own_record_is_stored_once_under_a_key(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    """A repeat answers with the first row; the same key for another record is refused; another person has their own."""
+    me, record = issuer.authorization(), {"prediction": "Positive", "confidence": 0.9, "filename": "a.png"}
+    keyed = me | {"Idempotency-Key": "k-1"}
+    first, again = [await client.post("/predictions", json=record, headers=keyed) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    for change in ({"prediction": "Negative"}, {"confidence": 0.8}, {"filename": "b.png"}):
+        refused = await client.post("/predictions", json=record | change, headers=keyed)
+        assert problem(refused) == (422, "idempotency-mismatch")
+    other = await client.post("/predictions", json=record, headers=issuer.authorization() | {"Idempotency-Key": "k-1"})
+    assert other.json()["id"] != first.json()["id"]
+    assert len((await client.get("/predictions", headers=me)).json()) == 1

@@ -59,7 +59,27 @@ def test_decide_refuses_what_is_no_score(probability: float, ood_score: float) -
 def test_contract_is_read_as_it_is_written() -> None:
     """What comes out is what went in."""
     parsed = parse_contract(json.dumps(contract()).encode(), "cancer", 1)
-    assert parsed.model_dump(by_alias=True) == contract()
+    assert parsed.model_dump(by_alias=True, exclude_unset=True) == contract()
+
+
+def test_contract_may_say_what_the_version_cannot_do() -> None:
+    """An imported version has no heat map or no measure of familiarity, and says so."""
+    lacking = {
+        "explain": {"method": "none", "reason": "a reason"},
+        "calibration": {"method": "none", "temperature": 1.0},
+        "out_of_distribution": {"method": "none", "limit": 1.0},
+        "limitations": ["No heat map."],
+    }
+    parsed = parse_contract(json.dumps(contract() | lacking).encode(), "cancer", 1)
+    assert parsed.explain.grid == []
+    assert parsed.limitations == ["No heat map."]
+
+
+@pytest.mark.parametrize("explain", [{"method": "none", "grid": [7, 7]}, {"method": "grad-cam"}])
+def test_contract_with_half_a_heat_map_is_refused(explain: dict[str, Any]) -> None:
+    """A method goes with its grid, and none with none."""
+    with pytest.raises(BadContract):
+        parse_contract(json.dumps(contract() | {"explain": explain}).encode(), "cancer", 1)
 
 
 BAD: dict[str, dict[str, Any]] = {

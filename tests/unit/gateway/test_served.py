@@ -3,13 +3,18 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from gateway import served
 from gateway.balancer import connect
+from gateway.concurrency import ConcurrencyLimit
+from gateway.discovery import Endpoint
 from gateway.problems import ModelUnavailable
-from gateway.served import ServedModel, refresh
+from gateway.served import ServedModel, ServedVersion, refresh
+from gateway.traffic import Traffic
+from serving.tfs.client import CallFailed
 from tests.factories import contract
 from tests.fakes import FakeModelServer
 
@@ -26,15 +31,16 @@ async def server() -> AsyncIterator[FakeModelServer]:
 @pytest.fixture
 async def model(server: FakeModelServer) -> AsyncIterator[ServedModel]:
     """Return the model with that server as its only replica."""
-    replica = connect(server.address)
-    yield ServedModel("cancer", 1, [replica])
+    replica = connect(Endpoint(server.address))
+    version = ServedVersion("cancer", 1, [replica])
+    yield ServedModel("cancer", Traffic(1), ConcurrencyLimit(8, 1.0), {1: version})
     await replica.client.close()
 
 
 async def ask(model: ServedModel) -> list[str]:
     """Ask the replica once; return what was logged."""
     with capture_logs() as logs:
-        await refresh(model, model.replicas[0], timeout_s=TIMEOUT_S)
+        await refresh(model.versions[1], model.replicas[0], timeout_s=TIMEOUT_S)
     return [str(entry["event"]) for entry in logs]
 
 
@@ -44,7 +50,7 @@ async def test_available_version_brings_its_contract(model: ServedModel) -> None
         model.contract()
     assert await ask(model) == ["model_available"]
     assert model.contract().model == "cancer"
-    assert list(model.serving(model.contract())) == list(model.replicas)
+    assert list(model.versions[1].serving(model.contract())) == list(model.replicas)
     assert await ask(model) == []
 
 
@@ -89,6 +95,44 @@ async def test_trouble_takes_the_replica_out_and_is_told_once(
     with pytest.raises(ModelUnavailable):
         model.contract()
     assert await ask(model) == []
+
+
+async def silent(model: ServedModel, monkeypatch: pytest.MonkeyPatch, *, answers: int = 0) -> None:
+    """Ask for a state that does not come in time, while so many calls are answered."""
+
+    async def status(*_: object, **__: object) -> None:
+        model.replicas[0].conduct.answers += answers
+        raise CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model.replicas[0].client, "status", status)
+        await ask(model)
+
+
+async def test_one_late_state_is_asked_for_again_and_the_second_takes_the_replica_out(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine is late once; a stopped server always."""
+    await ask(model)
+    await silent(model, monkeypatch)
+    assert model.replicas[0].doubted.is_set()
+    model.contract()
+    await silent(model, monkeypatch)
+    with pytest.raises(ModelUnavailable):
+        model.contract()
+    assert await ask(model) == ["model_available"]
+    await silent(model, monkeypatch)
+    model.contract()
+
+
+async def test_server_that_answers_calls_is_well_however_late_its_state_is(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is for is the better sign."""
+    await ask(model)
+    for _ in range(5):
+        await silent(model, monkeypatch, answers=1)
+    model.contract()
 
 
 async def test_watch_outlives_a_fault_of_its_own(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:

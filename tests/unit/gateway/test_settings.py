@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.discovery import read_models_file
+from gateway.discovery import Endpoint, read_models_file
 from gateway.settings import GatewaySettings
+from gateway.traffic import Canary, Shadow, Traffic
 
 NEEDED = {
     "auth_url": "http://auth:8000/",
@@ -48,6 +49,8 @@ def test_settings_refuse_to_start_without(name: str) -> None:
         ("cors_origins", ["https://*.example.org"]),
         ("records_url", "records:8002"),
         ("image_pixels_max", 10**9),
+        ("models_cert_file", "hunter2"),
+        ("redis_url", "http://hunter2"),
         ("unknown", "hunter2"),
     ],
 )
@@ -85,7 +88,21 @@ def model(**overrides: object) -> dict[str, object]:
 def test_models_file_is_read(tmp_path: Path) -> None:
     """Name, stable version and both kinds of endpoint."""
     (declared,) = read_models_file(models_file(tmp_path, {"models": [model()]}))
-    assert (declared.name, declared.stable, declared.endpoints) == ("cancer", 1, ["127.0.0.1:8500", "unix:/run/s"])
+    assert (declared.name, declared.traffic) == ("cancer", Traffic(1))
+    assert declared.endpoints == {1: (Endpoint("127.0.0.1:8500"), Endpoint("unix:/run/s"))}
+
+
+def test_models_file_splits_traffic(tmp_path: Path) -> None:
+    """A canary on the same servers, a shadow on its own."""
+    split = {
+        "canary": {"version": 2, "percent": 10, "sticky": True},
+        "shadow": {"version": 3, "percent": 50},
+        "versions": {"3": ["127.0.0.1:8503"]},
+    }
+    (declared,) = read_models_file(models_file(tmp_path, {"models": [model(**split)]}))
+    assert declared.traffic == Traffic(1, Canary(2, 10, sticky=True), Shadow(3, 50))
+    assert declared.endpoints[2] == declared.endpoints[1]
+    assert declared.endpoints[3] == (Endpoint("127.0.0.1:8503"),)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +114,21 @@ def test_models_file_is_read(tmp_path: Path) -> None:
         {"models": [model(endpoints=[])]},
         {"models": [model(endpoints=["http://host:1/"])]},
         {"models": [model(extra=1)]},
+        {"models": [model(endpoints=None, versions={"2": ["host:1"]})]},
+        {"models": [model(canary={"version": 2, "percent": 101})]},
         [],
     ],
-    ids=["twice", "bad name", "version 0", "no endpoint", "a URL", "unknown field", "a list"],
+    ids=[
+        "twice",
+        "bad name",
+        "version 0",
+        "no endpoint",
+        "a URL",
+        "unknown field",
+        "out of reach",
+        "percent",
+        "a list",
+    ],
 )
 def test_models_file_that_is_wrong_stops_the_start(tmp_path: Path, document: object) -> None:
     """A gateway that serves half of what was meant would be worse."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,43 @@ def write_manifest(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "servedmodel.yaml"
     path.write_text(text)
     return path
+
+
+def test_one_file_cannot_read_like_two(tmp_path: Path) -> None:
+    """With a line break in its name it would have the lines of both, and so the digest of another folder."""
+    for name in ("a", "b"):
+        (tmp_path / "two" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "two" / name).write_bytes(name.encode())
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / f"a\n{artifact.sha256(tmp_path / 'two' / 'b')}  b").write_bytes(b"a")
+    with pytest.raises(artifact.TamperedError, match="strange letter"):
+        artifact.digest(tmp_path / "one")
+
+
+def test_folder_that_cannot_be_read_does_not_pass_for_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody can look into is not vouched for."""
+
+    def locked(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Root, as whom tests may run, reads every folder.
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(PermissionError):
+        artifact.files(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, MANIFEST.replace("version: 1", "version: .inf"), "\0"])
+def test_manifest_that_breaks_its_reader_is_refused(tmp_path: Path, text: str) -> None:
+    """Nested too deeply, an endless number, no text: a sentence, and no crash."""
+    with pytest.raises(artifact.ManifestError):
+        artifact.read_manifest(write_manifest(tmp_path, text.format(digest=NO_DIGEST)))
+
+
+def test_golden_cases_that_are_nested_too_deeply_are_refused(version_folder: Path) -> None:
+    """A sentence, and no crash."""
+    (version_folder / "assets.extra" / "golden" / "cases.json").write_text("[" * 60_000)
+    with pytest.raises(artifact.ArtifactError, match="golden"):
+        artifact.golden(version_folder)
 
 
 def test_digest_is_over_the_sorted_lines_of_all_files(tmp_path: Path) -> None:

@@ -10,15 +10,16 @@ import pytest
 
 from models import contract
 from models.catalog import PURPOSES
-from models.weights import Convolution, Familiarity, Weights
+from models.weights import Convolution, Weights
 
 SCHEMA = json.loads((Path(contract.__file__).parent / "contract.schema.json").read_text())
 WEIGHTS = Weights(
-    (Convolution(np.ones((3, 3, 3, 1), np.float32), np.ones(1, np.float32), 2),),
-    np.ones(1, np.float32),
-    0.0,
-    1.25,
-    Familiarity(np.zeros(1, np.float32), np.ones((1, 1), np.float32)),
+    density=False,
+    convolutions=(Convolution(np.ones((3, 3, 3, 1), np.float32), np.ones(1, np.float32), 2),),
+    head=np.ones(1, np.float32),
+    bias=0.0,
+    temperature=1.25,
+    familiarity=(),
 )
 
 

@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from healthguard.install import certificates
 from healthguard.install.certificates import LIFE, BadAuthority, Pair, is_due, issue, make_authority
 from healthguard.tls import trusting
+from tests.handshake import shake_hands
 
 NOW = datetime.datetime.now(datetime.UTC)
 NAMES = ["hg-auth", "hg-auth.clinic.svc"]
@@ -31,6 +32,13 @@ def test_certificate_is_for_servers_with_these_names_only(authority: Pair) -> No
     assert extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
     usages = list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     assert usages == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+
+def test_certificate_of_a_client_says_so(authority: Pair) -> None:
+    """Only who has to call others with it may: a stolen key of another server would pass for nobody."""
+    found = x509.load_pem_x509_certificate(issue(authority, NAMES, NOW, client=True).certificate)
+    usages = list(found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    assert usages == [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 @pytest.mark.parametrize(
@@ -71,19 +79,8 @@ def test_handshake_succeeds_for_the_name_and_fails_for_others(authority: Pair, t
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     client = trusting(tmp_path / "ca.crt")
-    _shake_hands(client, server, "hg-auth")
+    shake_hands(client, server, "hg-auth")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        _shake_hands(client, server, "hg-records")
+        shake_hands(client, server, "hg-records")
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
-        _shake_hands(trusting(None), server, "hg-auth")
-
-
-def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(back, there, server_hostname=name), server.wrap_bio(there, back, server_side=True)]
-    for _ in range(4):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
+        shake_hands(trusting(None), server, "hg-auth")

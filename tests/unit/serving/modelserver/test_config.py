@@ -51,14 +51,13 @@ def test_config_reads_policies(policy: str, expected: object) -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ([], "no model"),
         ([entry(), entry()], "multiple times"),
         (['base_path: "/m" model_platform: "tensorflow"'], "no name"),
         (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path"),
         (['name: "m" base_path: "/m"'], "model_platform"),
         (['name: "m" base_path: "/m" model_platform: "onnx"'], "model_platform"),
-        ([entry(more='version_labels { key: "stable" value: 1 }')], "version_labels"),
-        ([entry(more="logging_config { }")], "logging_config"),
+        ([entry(more="model_type: TENSORFLOW")], "Illegal setting both"),
+        ([entry(more='logging_config { log_collector_config { type: "x" } }')], "logging_config"),
         ([entry(more="model_version_policy { specific { } }")], "without versions"),
     ],
 )
@@ -113,13 +112,39 @@ def test_batching_reads_every_field_that_it_honours() -> None:
     assert batching(text) == Batching(rows_max=8, window_s=0.0005, rows_waiting_max=24, workers=2, enabled=True)
 
 
+def test_batching_reads_sizes_padding_and_splitting() -> None:
+    """Allowed sizes end with the largest run, which is max_execution_batch_size where large requests are split."""
+    text = "max_batch_size { value: 8 } allowed_batch_sizes: 2 allowed_batch_sizes: 8 pad_variable_length_inputs: true"
+    found = batching(text)
+    assert (found.allowed_sizes, found.pad_inputs, found.run_rows_max) == ((2, 8), True, None)
+    split = batching(
+        "max_batch_size { value: 64 } enable_large_batch_splitting { value: true } "
+        "max_execution_batch_size { value: 8 } allowed_batch_sizes: 8"
+    )
+    assert (split.rows_max, split.run_rows_max, split.allowed_sizes) == (64, 8, (8,))
+    # Without splitting the size of one run has no meaning, as with the original.
+    assert batching("max_execution_batch_size { value: 4 }").run_rows_max is None
+
+
+def test_config_reads_labels() -> None:
+    """Labels are version numbers by name."""
+    labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
+    assert models_from(config(entry(more=labels)))[0].labels == {"stable": 1, "canary": 2}
+
+
+def test_config_without_models_is_none() -> None:
+    """An empty file, and an empty list, serve nothing until a reload says what."""
+    assert models_from(ModelServerConfig()) == models_from(config()) == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "allowed_batch_sizes: 8",
-        "pad_variable_length_inputs: true",
-        "enable_large_batch_splitting { value: true }",
-        "max_execution_batch_size { value: 4 }",
+        "allowed_batch_sizes: 1000 allowed_batch_sizes: 1000",
+        "allowed_batch_sizes: 0 allowed_batch_sizes: 1000",
+        "max_execution_batch_size { value: 2000 } enable_large_batch_splitting { value: true }",
+        "allowed_batch_sizes: 8 max_execution_batch_size { value: 4 } enable_large_batch_splitting { value: true }",
         "max_batch_size { value: 0 }",
         "max_enqueued_batches { value: -1 }",
         "num_batch_threads { value: 0 }",

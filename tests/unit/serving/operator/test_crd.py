@@ -8,6 +8,7 @@ import yaml
 
 from serving.operator import crd, rbac
 from serving.operator.spec import InvalidSpec, read
+from tests import committed
 from tests.unit.serving.operator import served
 
 K8S = Path(__file__).parents[4] / "k8s"
@@ -58,7 +59,7 @@ def test_committed_manifests_fit_the_spec() -> None:
     manifests = sorted((K8S.parent / "models").glob("*/servedmodel.yaml"))
     assert manifests
     for path in manifests:
-        assert read(yaml.safe_load(path.read_text())["spec"]).stable.version == 1
+        assert read(yaml.safe_load(path.read_text())["spec"]).stable.version == committed.version(path.parent.name)
 
 
 @pytest.mark.parametrize(

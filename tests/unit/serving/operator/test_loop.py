@@ -130,6 +130,7 @@ class Server:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     refusals: list[web.Response] = field(default_factory=list)
     forbidden: str = ""
+    no_events: bool = False
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -137,6 +138,8 @@ class Server:
         self.calls.append((request.method, request.path))
         if self.refusals:
             return self.refusals.pop(0)
+        if self.no_events and "/events/" in request.path:
+            return web.json_response({"message": "no right"}, status=403)
         if request.path == self.forbidden and (request.method == "PATCH" or "servedmodels" in self.forbidden):
             return web.json_response({"message": "quota exceeded"}, status=403)
         if request.method == "PATCH":
@@ -213,8 +216,10 @@ async def test_reconcile_makes_all_objects_and_tells() -> None:
     async with reached(server) as api:
         await Operator(api, served.settings()).reconcile(CANCER)
     children = [path_of(kind, "clinic", "model-cancer-v1") for kind in CHILDREN]
-    assert server.writes() == [*children, f"{MODEL_PATH}/status"]
+    *written, event = server.writes()
+    assert written == [*children, f"{MODEL_PATH}/status"]
     assert server.objects[MODEL_PATH]["status"]["observedGeneration"] == 1
+    assert (server.objects[event]["reason"], server.objects[event]["type"]) == ("NoPods", "Normal")
 
 
 async def test_reconcile_again_writes_no_status() -> None:
@@ -225,6 +230,7 @@ async def test_reconcile_again_writes_no_status() -> None:
         await operator.reconcile(CANCER)
         await operator.reconcile(CANCER)
     assert server.writes().count(f"{MODEL_PATH}/status") == 1
+    assert len([path for path in server.writes() if "/events/" in path]) == 1
 
 
 async def test_reconcile_does_nothing_for_a_model_that_goes() -> None:
@@ -245,8 +251,10 @@ async def test_reconcile_leaves_what_belongs_to_others() -> None:
     async with reached(server) as api:
         operator = Operator(api, served.settings())
         await operator.reconcile(CANCER)
-    assert server.writes() == [f"{MODEL_PATH}/status"]
+    status, event = server.writes()
+    assert status == f"{MODEL_PATH}/status"
     assert server.objects[MODEL_PATH]["status"]["conditions"][0]["reason"] == "NameTaken"
+    assert server.objects[event]["type"] == "Warning"
     assert len(operator.queue) == 1
 
 
@@ -259,6 +267,14 @@ async def test_reconcile_tells_what_the_api_server_refuses() -> None:
     conditions = {each["type"]: each for each in server.objects[MODEL_PATH]["status"]["conditions"]}
     assert (conditions["Ready"]["reason"], conditions["Stalled"]["status"]) == ("ApplyRefused", "True")
     assert "Service model-cancer-v1: quota exceeded" in conditions["Ready"]["message"]
+
+
+async def test_reconcile_succeeds_where_no_event_can_be_written() -> None:
+    """The status holds the same; an event that is refused is no reason to begin again."""
+    server = Server({MODEL_PATH: a_model()}, no_events=True)
+    async with reached(server) as api:
+        await Operator(api, served.settings()).reconcile(CANCER)
+    assert server.objects[MODEL_PATH]["status"]["observedGeneration"] == 1
 
 
 async def test_work_goes_on_after_a_failure() -> None:

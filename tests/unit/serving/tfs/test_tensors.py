@@ -84,6 +84,8 @@ BAD = {
     "a huge dimension beside an empty one": TensorProto(dtype="DT_FLOAT", tensor_shape=shape(2**62, 0)),
     "too many dimensions": TensorProto(dtype="DT_FLOAT", tensor_shape=shape(*[1] * 65)),
     "many empty strings": TensorProto(dtype="DT_STRING", tensor_shape=shape(2**30)),
+    "one value for 20 million": TensorProto(dtype="DT_FLOAT", tensor_shape=shape(20_000_000), float_val=[1]),
+    "nothing for 20 million": TensorProto(dtype="DT_UINT8", tensor_shape=shape(20_000_000)),
 }
 
 

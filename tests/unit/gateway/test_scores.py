@@ -6,8 +6,9 @@ import grpc
 import numpy as np
 import pytest
 
+from gateway.calls import PROBLEMS_BY_CODE
 from gateway.contracts import BadScores, InputSpec
-from gateway.predictor import PROBLEMS_BY_CODE, rows_of, scores_of
+from gateway.scores import rows_of, scores_of
 from healthguard.problems import InternalError
 from serving.tfs.client import Prediction
 
