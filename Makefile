@@ -104,8 +104,9 @@ models: $(TRAIN)/stamp ## Train both models and write their version folders agai
 	@$(TRAIN)/bin/python -m models make $(ARGS)
 
 .PHONY: protos
-protos: $(VENV)/dev.stamp ## Compile the protobuf messages of serving/tfs
+protos: $(VENV)/dev.stamp ## Compile the protobuf messages of serving/tfs and of the Open Inference Protocol
 	@$(BIN)/python -m serving.tfs.generate
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. gateway/open_inference.proto
 
 .PHONY: manifests
 manifests: $(VENV)/dev.stamp ## Write the CRD, the operator's rights and the chart's schema from the typed code

@@ -64,6 +64,7 @@ BY_CHART: dict[str, frozenset[str]] = {
             "image_pull_policy",
             "image_pull_secrets",
             "gateway_labels",
+            "dns_ports",
             "scraper_labels",
             "model_tls_secret",
             "model_tls_name",
@@ -88,6 +89,10 @@ TRUE: Schema = {"const": True}
 NAMED: Schema = {"type": "string", "minLength": 1}
 ANY_OBJECT: Schema = {"type": "object"}
 LABELS: Schema = {"type": "object", "additionalProperties": TEXT}
+MORE_LABELS: Schema = LABELS | {
+    # By these pods are selected, by Services and by network policies.
+    "propertyNames": {"not": {"enum": [f"app.kubernetes.io/{part}" for part in ("name", "instance", "component")]}}
+}
 OBJECTS: Schema = {"type": "array", "items": ANY_OBJECT}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 QUANTITY: Schema = {"type": ["string", "integer"], "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"}
@@ -197,7 +202,8 @@ def network_policies() -> Schema:
     return closed(
         enabled=FLAG,
         ingressNamespaceSelector=SELECTOR,
-        monitoringNamespaceSelector=SELECTOR,
+        # The operator is told labels, and has no words for expressions.
+        monitoringNamespaceSelector=closed(matchLabels=LABELS),
         dns=closed(ports={"type": "array", "items": PORT, "minItems": 1, "maxItems": 16}),
         apiServer=OUTSIDE,
         database=OUTSIDE,
@@ -224,7 +230,7 @@ def values() -> Schema:
     return closed(
         profile=one_of("evaluation", "staging", "production"),
         fullnameOverride={"type": "string", "pattern": "^([a-z]([a-z0-9-]*[a-z0-9])?)?$", "maxLength": 40},
-        commonLabels=LABELS,
+        commonLabels=MORE_LABELS,
         commonAnnotations=LABELS,
         images=images(),
         database=database(),
@@ -289,8 +295,24 @@ def production() -> Schema:
         {"anyOf": [within("ingress", "enabled", schema=TRUE), within("httpRoute", "enabled", schema=TRUE)]},
         {
             "if": within("ingress", "enabled", schema=TRUE),
-            "then": within("ingress", "tls", "enabled", schema=TRUE),
+            "then": {
+                "allOf": [
+                    within("ingress", "tls", "enabled", schema=TRUE),
+                    within("ingress", "host", schema={"not": {"const": "healthguard.example"}}),
+                ]
+            },
         },
+        {
+            # The world reaches the gateway's own port then, past any ingress controller.
+            "if": within("gateway", "service", "type", schema={"enum": ["NodePort", "LoadBalancer"]}),
+            "then": within("internalTLS", "door", schema=TRUE),
+        },
+        {
+            "if": within("database", "mode", schema={"const": "external"}),
+            "then": within("database", "external", "authority", "existingSecret", schema=NAMED),
+        },
+        within("gateway", "settings", "anonymous_anemia", schema={"const": False}),
+        within("gateway", "settings", "cors_origins", schema={"not": {"contains": {"const": "*"}}}),
     ]
     for service in ("gateway", "auth", "records"):
         demands.append(within(service, "existingSecret", schema=NAMED))

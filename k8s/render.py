@@ -18,6 +18,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm" / "healthguard"
 OVERLAYS = ("dev", "staging", "production")
+SITE = {"production": ["--set=ingress.host=healthguard.your.domain"]}
+"""What a profile demands and cannot know: it stands there to be replaced by a patch."""
 NOT_HERE = frozenset({"crds", "leave", "test"})
 HEAD = "# Written by `python k8s/render.py` from helm/healthguard; a test holds it equal. Change the chart, not this.\n"
 _HELM_S = 60
@@ -35,7 +37,15 @@ def files(helm: Path) -> dict[Path, str]:
 
 def _text(helm: Path, profile: str | None = None) -> str:
     values = [f"--values={CHART / 'values' / f'{profile}.yaml'}"] if profile else []
-    command = [str(helm), "template", "healthguard", str(CHART), "--namespace=healthguard", *values]
+    command = [
+        str(helm),
+        "template",
+        "healthguard",
+        str(CHART),
+        "--namespace=healthguard",
+        *values,
+        *SITE.get(profile or "", []),
+    ]
     rendered = subprocess.run(command, capture_output=True, text=True, timeout=_HELM_S, check=True).stdout
     kept = [plain(one) for one in yaml.safe_load_all(rendered) if one and component(one) not in NOT_HERE]
     return HEAD + yaml.safe_dump_all(kept, sort_keys=True, width=120)

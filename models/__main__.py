@@ -29,21 +29,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("models", nargs="*", type=_purpose, metavar="model", help="default: all")
     parser.add_argument("--home", type=Path, default=HOME, help="folder of the version folders")
     parser.add_argument("--build", type=Path, default=HOME.parent / "build" / "models", help="folder of the weights")
+    parser.add_argument("--int8", action="store_true", help="make, export: convolutions of model.tflite in 8 bits")
     parser.add_argument("--seed", type=int, default=exam.SEEDS_FROM, help="evaluate: seed of the fresh phantoms")
     parser.add_argument("--phantoms", type=int, default=exam.Sizes.test, help="evaluate: how many are drawn")
     parser.add_argument("--pictures", type=Path, help="evaluate: folder of images that must be refused")
     parser.add_argument("--json", action="store_true", help="evaluate: for programs")
     options = parser.parse_args(arguments)
+    purposes = options.models or list(PURPOSES.values())
+    if options.int8:
+        _refuse_to_replace(options.home, purposes)
     steps: dict[str, Callable[[Purpose, argparse.Namespace], None]] = {
         "time": _time,
         "evaluate": _evaluate,
         "sheets": _sheet,
     }
-    for purpose in options.models or PURPOSES.values():
+    for purpose in purposes:
         if options.command in ("make", "train"):
             _train(purpose, options.build / purpose.model)
         if options.command in ("make", "export"):
-            _export(purpose, options.build / purpose.model, options.home / purpose.model)
+            _export(purpose, options.build / purpose.model, options.home / purpose.model, in_int8=options.int8)
         if options.command in steps:
             steps[options.command](purpose, options)
 
@@ -65,7 +69,21 @@ def _train(purpose: Purpose, build: Path) -> None:
     _say(f"{purpose.model}: trained in {time.monotonic() - start:.0f} s, weights {record['weights_digest']}")
 
 
-def _export(purpose: Purpose, build: Path, home: Path) -> None:
+def _refuse_to_replace(home: Path, purposes: list[Purpose]) -> None:
+    """
+    End where a version is there already: in 8 bits it would answer otherwise under the same number.
+
+    A float export of the same weights gives the same bytes again, and may replace them.
+    """
+    for purpose in purposes:
+        if exam.newest(home, purpose.model).exists():
+            sys.exit(
+                f"{purpose.model}: version {purpose.version} is there already and 8 bits would change its answers; "
+                "name another folder with --home, or raise `version` in models/catalog.py"
+            )
+
+
+def _export(purpose: Purpose, build: Path, home: Path, *, in_int8: bool) -> None:
     from models import pipeline  # noqa: PLC0415  TensorFlow, which only training and export need
 
     try:
@@ -73,15 +91,17 @@ def _export(purpose: Purpose, build: Path, home: Path) -> None:
         record = json.loads((build / RECORD_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         sys.exit(f"{purpose.model}: no trained weights in {build}; run `python -m models train` first")
-    pipeline.write(home, purpose, weights, record, _say)
+    pipeline.write(home, purpose, weights, record, _say, in_int8=in_int8)
 
 
 def _time(purpose: Purpose, options: argparse.Namespace) -> None:
     from models import timing  # noqa: PLC0415  TensorFlow again
 
     with tempfile.TemporaryDirectory() as scratch:
-        weights = Weights.load(options.build / purpose.model / WEIGHTS_NAME)
-        found = timing.compare(purpose, weights, Path(scratch), phantoms=options.phantoms)
+        build = options.build / purpose.model
+        weights = Weights.load(build / WEIGHTS_NAME)
+        limit = json.loads((build / RECORD_NAME).read_text(encoding="utf-8"))["ood_limit"]
+        found = timing.compare(purpose, weights, Path(scratch), phantoms=options.phantoms, ood_limit=limit)
     _say(json.dumps({"model": purpose.model, **found}, indent=1))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Any
 
-from models.card_texts import ABOUT, FRENCH, TEMPLATES
+from models.card_texts import ABOUT, FRENCH, INT8, TEMPLATES
 from models.catalog import SIDE_PX, Purpose
 
 NAMES: MappingProxyType[str, str] = MappingProxyType({"en": "card.md", "fr": "card.fr.md"})
@@ -47,10 +47,26 @@ def render(purpose: Purpose, record: dict[str, Any], language: str) -> str:
         refused=_rows(
             (words(kind), found["images"], f"{found['share']:.3f}") for kind, found in record["refused"].items()
         ),
+        int8=_int8(record["int8"], INT8[language]) if "int8" in record else "",
         subgroups=_rows(
             (words(kind), words(name), _span(figure), figure["cases"])
             for kind, groups in record["subgroups"].items()
             for name, figure in groups.items()
+        ),
+    )
+
+
+def _int8(cost: dict[str, Any], template: str) -> str:
+    """Return the section on 8 bits, which only versions that were exported so have."""
+    size, taken = cost["bytes"], cost["milliseconds"]
+    return template.format(
+        size=" | ".join(f"{size[kind]:,}" for kind in ("float", "int8")),
+        taken=" | ".join(f"{taken[kind]:.1f}" for kind in ("float", "int8")),
+        cases=cost["cases"],
+        tolerance=cost["tolerance"],
+        differences=_rows(
+            (f"`{alias}`", f"{difference:.4f}", cost["within"][alias])
+            for alias, difference in cost["differences"].items()
         ),
     )
 

@@ -26,7 +26,9 @@ class Measured:
     grid: Sequence[int]
 
 
-def document(purpose: Purpose, weights: Weights, measured: Measured, card: str) -> dict[str, Any]:
+def document(
+    purpose: Purpose, weights: Weights, measured: Measured, card: str, *, limitations: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the contract of a model version; the schema is `contract.schema.json`."""
     confidence: dict[str, Any] = {"method": "max"}
     if measured.confidence is not None:
@@ -47,6 +49,7 @@ def document(purpose: Purpose, weights: Weights, measured: Measured, card: str) 
         "recommendations": dict(purpose.recommendations),
         "intended_use": purpose.intended_use,
         "demonstration": True,
+        **({"limitations": list(limitations)} if limitations else {}),
         "weights_digest": weights.digest(),
         "card_digest": f"sha256:{hashlib.sha256(card.encode()).hexdigest()}",
     }

@@ -101,7 +101,7 @@ def _ask(candidate: Candidate, run: Run) -> Case:
     return Case(candidate.image, candidate.label, float(answer["probability"][0]), float(answer["ood_score"][0]))
 
 
-def write(folder: Path, purpose: Purpose, cases: list[Case]) -> None:
+def write(folder: Path, purpose: Purpose, cases: list[Case], *, tolerance: float = TOLERANCE) -> None:
     """Write *cases* as PNG files with their list, `cases.json`, into a new *folder*."""
     folder.mkdir()
     listed: list[dict[str, Any]] = []
@@ -112,7 +112,7 @@ def write(folder: Path, purpose: Purpose, cases: list[Case]) -> None:
         _save(folder / name, case.image)
         answer = {"probability": round(case.probability, 6), "ood_score": round(case.ood_score, 6)}
         listed.append({"file": name, "label": label, **answer})
-    text = json.dumps({"tolerance": TOLERANCE, "cases": listed}, indent=1) + "\n"
+    text = json.dumps({"tolerance": tolerance, "cases": listed}, indent=1) + "\n"
     (folder / "cases.json").write_text(text, encoding="utf-8")
 
 

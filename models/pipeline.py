@@ -1,6 +1,7 @@
 """Make a model from nothing: draw phantoms, train, calibrate, measure, write the card and the version folder."""
 
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,10 +24,12 @@ from models import (
     familiarity,
     golden,
     graph,
+    int8,
     measures,
     phantoms,
     plots,
     strange,
+    timing,
     training,
 )
 from models.catalog import SIDE_PX, Purpose
@@ -192,33 +195,89 @@ def _in_batches(images: NDArray[np.uint8], function: Callable[[Any], dict[str, A
     return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
 
-def write(home: Path, purpose: Purpose, weights: Weights, record: dict[str, Any], say: Say) -> None:
-    """Write card, training record, version folder and manifest of a model under *home*."""
+def write(
+    home: Path, purpose: Purpose, weights: Weights, record: dict[str, Any], say: Say, *, in_int8: bool = False
+) -> None:
+    """
+    Write card, training record, version folder and manifest of a model under *home*.
+
+    *in_int8* stores the convolutions of the LiteRT file in 8 bits; record, card and contract say so, and the golden
+    cases are that file's.
+
+    Raises:
+        ExportError: the two files of the version do not agree, or one does not answer with numbers.
+    """
+    if in_int8:
+        say(f"{purpose.model}: measuring what 8 bits cost")
+        record = {**record, "int8": int8_cost(purpose, weights, record)}
     texts = {name: card.render(purpose, record, language) for language, name in card.NAMES.items()}
-    found = contract.Measured(record["confidence"], record["ood_limit"], record["grid"])
-    document = contract.document(purpose, weights, found, texts[card.NAMES["en"]])
     folder = home / str(purpose.version)
+    say(f"{purpose.model}: writing the version and choosing its golden cases")
     with export.replacing(folder) as made:
-        export.write(made, weights, document, texts[card.NAMES["en"]])
-        for name, text in texts.items():
-            (made / "assets.extra" / name).write_text(text, encoding="utf-8")
-        say(f"{purpose.model}: choosing golden cases")
-        run = export.load_saved_model(made)
-        limit = float(document["out_of_distribution"]["limit"])
-        cases = golden.choose(purpose, run, ood_limit=limit, seed=purpose.seed + 90)
-        golden.write(made / "assets.extra" / "golden", purpose, cases)
-        images = np.stack([resize(case.image, SIDE_PX) for case in cases])
-        difference = export.check(made, contract.text(document), images)
+        difference = _write_version(made, purpose, weights, record, texts)
     say(f"{purpose.model}: SavedModel and LiteRT file agree within {difference:.1e}")
     for name, text in texts.items():
         (home / name).write_text(text, encoding="utf-8")
     plots.write(home, record)
     (home / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (home / "servedmodel.yaml").write_text(manifest(purpose, artifact.digest(folder)), encoding="utf-8")
+    tolerance = int8.TOLERANCE if in_int8 else golden.TOLERANCE
+    (home / "servedmodel.yaml").write_text(manifest(purpose, artifact.digest(folder), tolerance), encoding="utf-8")
     say(f"{purpose.model}: wrote version {purpose.version}")
 
 
-def manifest(purpose: Purpose, digest: str) -> str:
+def _write_version(
+    made: Path, purpose: Purpose, weights: Weights, record: dict[str, Any], texts: dict[str, str]
+) -> float:
+    """Write a version folder, and return how far its two files are apart."""
+    in_int8 = "int8" in record
+    document = _contract(purpose, weights, record, texts[card.NAMES["en"]], in_int8=in_int8)
+    export.write(made, weights, document, texts[card.NAMES["en"]], in_int8=in_int8)
+    for name, text in texts.items():
+        (made / "assets.extra" / name).write_text(text, encoding="utf-8")
+    # In 8 bits the file that differs is the one whose answers are listed: most servers of such a version run it.
+    run = export.load_litert(made / "model.tflite") if in_int8 else export.load_saved_model(made)
+    cases = _golden(purpose, run, document)
+    tolerance = int8.TOLERANCE if in_int8 else golden.TOLERANCE
+    golden.write(made / "assets.extra" / "golden", purpose, cases, tolerance=tolerance)
+    return export.check(made, contract.text(document), _pixels(cases), within=int8.WITHIN if in_int8 else {})
+
+
+def _contract(
+    purpose: Purpose, weights: Weights, record: dict[str, Any], text: str, *, in_int8: bool
+) -> dict[str, Any]:
+    """Return the contract of a version whose card is *text*."""
+    found = contract.Measured(record["confidence"], record["ood_limit"], record["grid"])
+    return contract.document(purpose, weights, found, text, limitations=(int8.LIMITATION,) if in_int8 else ())
+
+
+def _golden(purpose: Purpose, run: golden.Run, document: dict[str, Any]) -> list[golden.Case]:
+    limit = float(document["out_of_distribution"]["limit"])
+    return golden.choose(purpose, run, ood_limit=limit, seed=purpose.seed + 90)
+
+
+def _pixels(cases: list[golden.Case]) -> NDArray[np.uint8]:
+    return np.stack([resize(case.image, SIDE_PX) for case in cases])
+
+
+def int8_cost(purpose: Purpose, weights: Weights, record: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return what int8 convolutions cost on golden cases, and the bounds that it is held to.
+
+    The card tells it, and the version holds the card's digest: so it is measured before, on files that differ from
+    the version's in that digest alone, and are of the same size.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = {name: Path(scratch, f"{name}.tflite") for name in ("float", "int8")}
+        for name, path in paths.items():
+            document = _contract(purpose, weights, record, "", in_int8=name == "int8")
+            signatures = export.signatures_of(weights, contract.text(document))
+            export.write_litert(path, signatures, in_int8=name == "int8")
+        cases = _golden(purpose, export.load_litert(paths["int8"]), document)
+        cost = timing.int8_cost(paths["float"], paths["int8"], _pixels(cases))
+    return {**cost, "within": dict(int8.WITHIN), "tolerance": int8.TOLERANCE}
+
+
+def manifest(purpose: Purpose, digest: str, difference_max: float) -> str:
     """Return the ServedModel of a model with one version."""
     return f"""\
 # Written by `make models`. Which versions of this model are served, and with what proof.
@@ -236,5 +295,5 @@ spec:
   traffic:
     stable: {purpose.version}
   goldenTest:
-    maxDifference: {golden.TOLERANCE}
+    maxDifference: {difference_max}
 """

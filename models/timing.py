@@ -1,4 +1,4 @@
-"""Measure what folding gains and what int8 costs: milliseconds for each image, on one thread, and changed answers."""
+"""Measure what folding gains and int8 costs: milliseconds for each image, on one thread, and changed answers."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models import definition, exam, export, graph, measures
+from models import definition, evaluation, exam, export, graph, measures
 from models.catalog import SIDE_PX, Purpose
 from models.phantoms import dataset
 from models.weights import Weights
@@ -18,9 +18,25 @@ from models.weights import Weights
 _ROUNDS = 30
 
 
-def compare(purpose: Purpose, weights: Weights, scratch: Path, *, phantoms: int) -> dict[str, Any]:
+def int8_cost(whole: Path, int8: Path, images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return bytes and milliseconds of two LiteRT files, and how their answers differ on *images* uint8[n, h, w, 3]."""
+    paths = {"float": whole, "int8": int8}
+    one, other = exam.litert(whole), exam.litert(int8)
+    differences: dict[str, float] = {}
+    for signature in ("serving_default", "explain"):
+        expected, found = one(signature, images), other(signature, images)
+        differences |= {alias: float(np.abs(value - found[alias]).max()) for alias, value in expected.items()}
+    return {
+        "bytes": {name: path.stat().st_size for name, path in paths.items()},
+        "milliseconds": {name: round(_milliseconds(_litert(path, images[:1])), 1) for name, path in paths.items()},
+        "cases": len(images),
+        "differences": {alias: round(difference, 4) for alias, difference in differences.items()},
+    }
+
+
+def compare(purpose: Purpose, weights: Weights, scratch: Path, *, phantoms: int, ood_limit: float) -> dict[str, Any]:
     """
-    Return milliseconds and bytes of each way to run *purpose*'s network, and how int8 weights change its answers.
+    Return milliseconds and bytes of each way to run *purpose*'s network, and how int8 convolutions change its answers.
 
     Files are written into *scratch*. The network without folding has weights at random, which take as long.
     """
@@ -32,7 +48,7 @@ def compare(purpose: Purpose, weights: Weights, scratch: Path, *, phantoms: int)
     paths = {name: scratch / f"{name}.tflite" for name in ("folded", "whole", "int8")}
     export.write_litert(paths["folded"], logit)
     export.write_litert(paths["whole"], signatures)
-    export.write_litert(paths["int8"], signatures, int8=True)
+    export.write_litert(paths["int8"], signatures, in_int8=True)
     export.write_saved_model(scratch / "folded", logit)
     unfolded = _unfolded(purpose)
     saved = export.load_saved_model(scratch / "folded")
@@ -44,25 +60,26 @@ def compare(purpose: Purpose, weights: Weights, scratch: Path, *, phantoms: int)
     return {
         "milliseconds": {name: round(_milliseconds(run), 3) for name, run in runs.items()},
         "bytes": {name: path.stat().st_size for name, path in paths.items()},
-        **_cost(purpose, paths, phantoms),
+        **_cost(purpose, paths, phantoms, ood_limit),
     }
 
 
-def _cost(purpose: Purpose, paths: dict[str, Path], count: int) -> dict[str, Any]:
-    """Return how answers with int8 weights differ from those of the float model, on fresh phantoms."""
+def _cost(purpose: Purpose, paths: dict[str, Path], count: int, ood_limit: float) -> dict[str, Any]:
+    """Return how answers with int8 convolutions differ from those of the float model, on fresh phantoms."""
     drawn = dataset(purpose.model, count, seed=exam.SEEDS_FROM + 7, side_px=SIDE_PX)
-    scores = {
-        name: np.concatenate(
-            [run("serving_default", drawn.images[i : i + 32])["probability"].copy() for i in range(0, count, 32)]
-        )
-        for name, run in ((name, exam.litert(paths[name])) for name in ("whole", "int8"))
-    }
+    answers = {name: evaluation.asking(exam.litert(paths[name]))(drawn.images) for name in ("whole", "int8")}
+    whole, int8 = answers["whole"], answers["int8"]
     truth = measures.chosen(drawn.target, purpose.thresholds)
     return {
-        "largest difference": float(np.abs(scores["whole"] - scores["int8"]).max()),
-        "accuracy": {
-            name: float((measures.chosen(score, purpose.thresholds) == truth).mean()) for name, score in scores.items()
+        "largest difference": {
+            "probability": float(np.abs(whole.probability - int8.probability).max()),
+            "ood_score": float(np.abs(whole.ood_score - int8.ood_score).max()),
         },
+        "accuracy": {
+            name: float((measures.chosen(answer.probability, purpose.thresholds) == truth).mean())
+            for name, answer in answers.items()
+        },
+        "refused": {name: float((answer.ood_score > ood_limit).mean()) for name, answer in answers.items()},
     }
 
 

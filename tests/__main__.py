@@ -1,9 +1,9 @@
 """
 Run every suite: `python -m tests [pytest's arguments]`, which `make test` does.
 
-Two runs of pytest, not one: the ordinary suites share the machine's cores; those that build images and run a cluster
-come after them and alone, because beside a cluster a test of deadlines would tell of the machine's load. What could not
-run is named once, at the end, for both.
+Two runs of pytest, not one: the ordinary suites share the machine's cores; those that load a gateway, build images and
+run a cluster come after them and alone, because beside them a test of deadlines would tell of the machine's load.
+What could not run is named once, at the end, for both.
 
 Arguments that begin with `tests/` choose what runs; all others go to pytest as they are.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.skips import DID_NOT_RUN, in_ci
 
 ROOT = Path(__file__).parents[1]
-ALONE = ("tests/images", "tests/cluster")
+ALONE = ("tests/load", "tests/images", "tests/cluster")
 """The suites that load the whole machine."""
 FIXTURES_APART = ("-o", "timeout_func_only=true")
 """Starting and stopping a cluster is not the time of the first or last test; its steps have bounds of their own."""
@@ -36,7 +36,7 @@ def runs(arguments: Sequence[str], suites: Sequence[str]) -> dict[str, list[str]
     alone = [target for target in targets if target.startswith(ALONE)]
     wanted = {
         "ordinary suites": ["-n", "2", "--dist", "loadgroup", *options, *together] if together else [],
-        "images and cluster": [*FIXTURES_APART, *options, *alone] if alone else [],
+        "suites that load the whole machine": [*FIXTURES_APART, *options, *alone] if alone else [],
     }
     return {name: line for name, line in wanted.items() if line}
 

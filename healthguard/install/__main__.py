@@ -56,7 +56,7 @@ def leave(
 @app.command("test")
 def use(
     url: Annotated[str, typer.Option(help="Where the gateway answers.")],
-    model: Annotated[list[str], typer.Option(help="A model to predict with.")],
+    model: Annotated[list[trial.Served], typer.Option(parser=trial.Served.parse, help="What answers: NAME@VERSION.")],
     golden: Annotated[Path, typer.Option(help="Folder of version folders.")],
     deadline_s: Annotated[float, typer.Option(min=1, max=3600)] = 300.0,
     ca_file: Annotated[Path | None, typer.Option(help="The authority of the gateway's certificate.")] = None,

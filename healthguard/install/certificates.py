@@ -58,29 +58,38 @@ def issue(authority: Pair, names: Sequence[str], now: datetime.datetime, *, clie
     """
     signer, issuer = _read(authority)
     key = ec.generate_private_key(ec.SECP256R1())
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
     builder = (
         _builder(_name(names[0][:64]), issuer.subject, key, now, LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_purposes(client=client)), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     return _pair(builder.sign(signer, hashes.SHA256()), key)
 
 
-def is_due(certificate: bytes, authority: Pair, names: Sequence[str], now: datetime.datetime) -> bool:
-    """Tell whether a new certificate is needed: for other names, of another authority, or in its last third."""
+def is_due(
+    certificate: bytes, authority: Pair, names: Sequence[str], now: datetime.datetime, *, client: bool = False
+) -> bool:
+    """
+    Tell whether a new certificate is needed: for other names or uses, of another authority, or in its last third.
+
+    Args:
+        client: whether its holder may show it to other servers too, to say who is calling.
+    """
     try:
         found = x509.load_pem_x509_certificate(certificate)
         held = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        purposes = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         _, issuer = _read(authority)
         found.verify_directly_issued_by(issuer)
     except Exception:
         return True
     left = found.not_valid_after_utc - now
-    return set(held.get_values_for_type(x509.DNSName)) != set(names) or left < LIFE / 3
+    # Both ways: who is no client any more is not to keep what passes for one.
+    other = set(held.get_values_for_type(x509.DNSName)) != set(names) or set(purposes) != set(_purposes(client=client))
+    return other or left < LIFE / 3
 
 
 def _read(authority: Pair) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -110,6 +119,10 @@ def _builder(
         .not_valid_before(now - _GRACE)
         .not_valid_after(now + life)
     )
+
+
+def _purposes(*, client: bool) -> list[x509.ObjectIdentifier]:
+    return [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -61,8 +61,10 @@ class Plan(BaseModel):
     namespace: Name
     labels: dict[str, str] = {}
     secrets: dict[Name, WantedSecret] = Field(default={}, max_length=32)
-    claims: dict[Name, list[Name]] = Field(default={}, max_length=8)
+    claims: dict[Name, list[Name]] = Field(default={}, max_length=16)
     """Volume claims with data, and the Secrets without which it cannot be read."""
+    made_before: list[Name] = Field(default=[], max_length=16)
+    """Secrets that an earlier revision of the release made, and that data in a place we cannot look at depends on."""
     authority: Name | None = None
     """The Secret of our own certificate authority; none: no certificates are made."""
     certificates: dict[Name, WantedCertificate] = Field(default={}, max_length=16)
@@ -96,7 +98,7 @@ def check_keys_are_not_lost(plan: Plan, existing: Mapping[str, Data], claims: Se
         claims: those of the plan's claims that exist.
 
     Raises:
-        KeysLost: a volume is there, and a Secret that opens it is not.
+        KeysLost: a volume is there, or the release was, and a Secret that opens its data is not.
     """
     for claim in claims:
         if gone := [name for name in plan.claims[claim] if name not in existing]:
@@ -104,6 +106,11 @@ def check_keys_are_not_lost(plan: Plan, existing: Mapping[str, Data], claims: Se
                 f"The volume claim {claim} is there, and the Secret {', '.join(gone)} of its data is not: "
                 "restore the Secret, or delete the claim with its data."
             )
+    if gone := [name for name in plan.made_before if name not in existing]:
+        raise KeysLost(
+            f"This release is there already, and the Secret {', '.join(gone)} of its data is not: restore the Secret, "
+            "or, where nothing was ever stored with it, uninstall the release and install it again."
+        )
 
 
 def _in_order(wanted: Mapping[str, WantedSecret]) -> list[tuple[str, str, str]]:

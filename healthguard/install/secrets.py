@@ -10,6 +10,9 @@ from healthguard.install.certificates import Pair
 from healthguard.install.kubernetes import Kubernetes, Object
 from healthguard.install.plan import Data, Plan, WantedCertificate, check_keys_are_not_lost, missing
 
+KEPT = {"argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
+"""Argo CD takes what has the release's labels for its own, and what is not in the rendered chart for superfluous."""
+
 
 def make(kubernetes: Kubernetes, plan: Plan, now: datetime.datetime) -> list[str]:
     """
@@ -58,7 +61,8 @@ def _certify(
 ) -> bool:
     """Give a server its certificate, and tell whether it is a new one."""
     stored = _read(kubernetes, plan, name)
-    if stored and not certificates.is_due(stored.get("tls.crt", "").encode(), authority, wanted.names, now):
+    held = stored.get("tls.crt", "").encode() if stored else b""
+    if held and not certificates.is_due(held, authority, wanted.names, now, client=wanted.client):
         return False
     made = certificates.issue(authority, wanted.names, now, client=wanted.client)
     data = {
@@ -91,7 +95,7 @@ def _write(kubernetes: Kubernetes, plan: Plan, name: str, kind: str, data: Data,
     if exists:
         kubernetes.merge(f"{_secrets(plan)}/{name}", {"data": encoded})
         return
-    metadata: Object = {"name": name, "namespace": plan.namespace, "labels": plan.labels}
+    metadata: Object = {"name": name, "namespace": plan.namespace, "labels": plan.labels, "annotations": KEPT}
     manifest = {"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata, "data": encoded}
     kubernetes.create(_secrets(plan), manifest)
 

@@ -2,7 +2,9 @@
 `helm test`: use the installed product as a client does, through the gateway's Service.
 
 It registers a person of its own, who is nobody and has a random password that is kept nowhere; predicts with every
-model; reads each record back, and removes it; and looks for the predictions in the gateway's metrics.
+model of which the models image has known answers; reads each record back, and removes it; and looks for the predictions
+in the gateway's metrics. A model from elsewhere has no image here that could be sent to it: of it only that it is ready
+is looked at, and that is said.
 """
 
 import json
@@ -11,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import httpx
 
@@ -30,8 +32,28 @@ class NotRight(Exception):
     """The product runs, and does not do what it must; the message says what."""
 
 
+class Served(NamedTuple):
+    """A model, and which version of it answers."""
+
+    name: str
+    version: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """
+        Read NAME@VERSION.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        name, _, version = text.partition("@")
+        if not name:
+            raise ValueError("a model is named NAME@VERSION")
+        return cls(name, int(version))
+
+
 def run(
-    url: str, models: Sequence[str], golden: Path, deadline_s: float, tell: Tell, *, trusted: ssl.SSLContext
+    url: str, models: Sequence[Served], golden: Path, deadline_s: float, tell: Tell, *, trusted: ssl.SSLContext
 ) -> None:
     """
     Try the product at *url* with each of *models*.
@@ -50,10 +72,9 @@ def run(
         token = _log_in(http, url, trusted)
         tell("a new person has registered and logged in")
         with Client(url, token, transport=httpx.HTTPTransport(verify=trusted)) as client:
-            for model in models:
-                _predict_and_read_back(client, http, token, model=model, golden=golden, ends_at=ends_at)
-                tell(f"{model}: predicted, stored, read back, removed")
-        _check_metrics(url, models, trusted)
+            tried = (_try(client, http, token, model, golden=golden, ends_at=ends_at, tell=tell) for model in models)
+            predicted = [model.name for model, was_asked in zip(models, tried, strict=True) if was_asked]
+        _check_metrics(url, predicted, trusted)
         tell("the predictions are counted in the gateway's metrics")
 
 
@@ -89,10 +110,24 @@ def _log_in(http: httpx.Client, url: str, trusted: ssl.SSLContext) -> str:
         return client.login(email, password).access_token
 
 
+def _try(
+    client: Client, http: httpx.Client, token: str, model: Served, *, golden: Path, ends_at: float, tell: Tell
+) -> bool:
+    """Try one model, and tell whether it was asked for a prediction."""
+    case = _case(golden, model)
+    if case is None:
+        _wait_until_loaded(http, token, model, ends_at)
+        tell(f"{model.name}: ready; the models image has no golden cases of version {model.version} to predict with")
+        return False
+    image, label = case
+    _predict_and_read_back(client, http, token, model=model.name, image=image, label=label, ends_at=ends_at)
+    tell(f"{model.name}: predicted, stored, read back, removed")
+    return True
+
+
 def _predict_and_read_back(
-    client: Client, http: httpx.Client, token: str, *, model: str, golden: Path, ends_at: float
+    client: Client, http: httpx.Client, token: str, *, model: str, image: Path, label: str, ends_at: float
 ) -> None:
-    image, label = _case(golden, model)
     made = client.predict(model, image, deadline_s=max(1.0, ends_at - time.monotonic()))
     if made.outcome != label:
         raise NotRight(f"{model}: {image.name} is {label}, and the answer was {made.outcome}")
@@ -101,19 +136,37 @@ def _predict_and_read_back(
     _remove(http, token, made)
 
 
+def _wait_until_loaded(http: httpx.Client, token: str, model: Served, ends_at: float) -> None:
+    """Ask the gateway for the model until it can be asked."""
+    where = f"/v2/models/{model.name}/versions/{model.version}/ready"
+    while (status := _status(http, where, token)) != httpx.codes.OK:
+        if time.monotonic() > ends_at:
+            raise NotRight(f"{model.name}: version {model.version} did not become ready in time ({status})")
+        time.sleep(_POLL_S)
+
+
+def _status(http: httpx.Client, path: str, token: str) -> int | str:
+    """Return what a call answers: its status, or the kind of failure."""
+    try:
+        return http.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+    except httpx.TransportError as error:
+        return type(error).__name__
+
+
 def _remove(http: httpx.Client, token: str, made: Prediction) -> None:
     answer = http.delete(f"/api/v1/predictions/{made.id}", headers={"Authorization": f"Bearer {token}"})
     if answer.status_code not in {200, 204}:
         raise NotRight(f"{made.model}: removing the record answered {answer.status_code}")
 
 
-def _case(golden: Path, model: str) -> tuple[Path, str]:
-    """Return the first golden case of the newest version that is there: its image and its class."""
-    folders = sorted(golden.glob(f"{model}/[0-9]*/assets.extra/golden"), key=lambda path: int(path.parts[-3]))
-    if not folders:
-        raise NotRight(f"{model}: the models image has no golden cases of it")
-    cases = json.loads((folders[-1] / "cases.json").read_bytes()[:_CASES_BYTES_MAX])["cases"]
-    return folders[-1] / cases[0]["file"], str(cases[0]["label"])
+def _case(golden: Path, model: Served) -> tuple[Path, str] | None:
+    """Return the first golden case of the version that answers: its image and its class; none where there is none."""
+    folder = golden / model.name / str(model.version) / "assets.extra" / "golden"
+    listed = folder / "cases.json"
+    if not listed.is_file():
+        return None
+    first = json.loads(listed.read_bytes()[:_CASES_BYTES_MAX])["cases"][0]
+    return folder / first["file"], str(first["label"])
 
 
 def _check_metrics(url: str, models: Sequence[str], trusted: ssl.SSLContext) -> None:

@@ -60,8 +60,15 @@ def read(folder: Path, server_name: str) -> Tls:
 
 
 def fingerprint(cert_file: Path | None) -> str:
-    """Return what tells one certificate from the next; an empty text where there is none, or none to be read."""
-    try:
-        return hashlib.sha256(cert_file.read_bytes()[:_BYTES_MAX]).hexdigest()[:16] if cert_file else ""
-    except OSError:
+    """
+    Return what tells one certificate from the next; an empty text where there is to be none.
+
+    Raises:
+        Unusable: there is to be one, and it cannot be read; taken for none, it would replace every model pod.
+    """
+    if cert_file is None:
         return ""
+    try:
+        return hashlib.sha256(cert_file.read_bytes()[:_BYTES_MAX]).hexdigest()[:16]
+    except OSError as error:
+        raise Unusable("the model servers' certificate cannot be read") from error

@@ -122,16 +122,17 @@ def _network_policy(owner: Owner, spec: ServedModelSpec, settings: OperatorSetti
         "podSelector": {"matchLabels": labels(owner.name, spec.stable.version)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": ingress,
-        "egress": _egress(spec),
+        "egress": _egress(spec, settings),
     }
 
 
-def _egress(spec: ServedModelSpec) -> list[Manifest]:
+def _egress(spec: ServedModelSpec, settings: OperatorSettings) -> list[Manifest]:
     address = storage.parse(spec.stable.storage_uri)
     if not address.remote:
         return []
     ports = sorted({storage.port_of(address) if address.scheme == "https" else 443, *spec.storage.ports})
-    return [{"ports": [_port(53, "UDP"), _port(53)]}, {"ports": [_port(port) for port in ports]}]
+    names = [_port(port, protocol) for port in settings.dns_ports for protocol in ("UDP", "TCP")]
+    return [{"ports": names}, {"ports": [_port(port) for port in ports]}]
 
 
 def _port(number: int, protocol: str = "TCP") -> Manifest:

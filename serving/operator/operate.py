@@ -75,6 +75,7 @@ class Operator:
 
         Raises:
             CallFailed: the API server refused, or did not answer.
+            Unusable: the model servers' certificate cannot be read.
         """
         observed = await observe(self.api, key.namespace, key.name)
         if observed is None:

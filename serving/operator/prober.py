@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import grpc
 import numpy as np
 import structlog
 from aiohttp import web
@@ -32,6 +33,9 @@ STATUS_TIMEOUT_S = 2.0
 PREDICT_TIMEOUT_S = 60.0
 """The first request of a server may compile kernels."""
 _POLL_S = 1.0
+
+TIMEOUTS_MAX = 3
+"""How many time-outs in a row a server that serves may have: a busy one is late, and still right."""
 
 
 class State(Enum):
@@ -68,6 +72,7 @@ class Prober:
         self._question = question
         self._client = client
         self.state = State.LOADING
+        self._unanswered = 0
         self.registry = CollectorRegistry()
         self._serving = Gauge(
             "healthguard_model_server_ready", "Whether the version is loaded and right.", registry=self.registry
@@ -83,7 +88,13 @@ class Prober:
         Raises:
             Wrong: the version failed to load, or answers wrongly.
         """
-        status = await self._status()
+        try:
+            status = await self._status()
+        except CallFailed as error:
+            self._unanswered += 1
+            self._enter(state_unanswered(self.state, error.code, self._unanswered))
+            return
+        self._unanswered = 0
         _raise_if_ended(status)
         if status is None or not status.available:
             # After a restart of the server everything is to be proved again.
@@ -93,10 +104,7 @@ class Prober:
             await self._test()
 
     async def _status(self) -> VersionStatus | None:
-        try:
-            found = await self._client.status(self._question.model, timeout_s=STATUS_TIMEOUT_S)
-        except CallFailed:
-            return None
+        found = await self._client.status(self._question.model, timeout_s=STATUS_TIMEOUT_S)
         return next((status for status in found if status.version == self._question.version), None)
 
     async def _test(self) -> None:
@@ -129,6 +137,21 @@ class Prober:
             log.info("model_server_state_changed", state=state.value, model=self._question.model)
         self.state = state
         self._serving.set(state is State.SERVING)
+
+
+def state_unanswered(state: State, code: grpc.StatusCode, in_a_row: int) -> State:
+    """
+    Return where a server stands after a look that it did not answer.
+
+    Args:
+        state: where it stood before.
+        code: how this look failed.
+        in_a_row: how many looks have failed since the last answer, this one among them.
+    """
+    # A server under load misses deadlines. Were it taken for gone at the first, its load would go to the other
+    # replicas, and it would have the golden cases to answer on top. Every other code says that it is not there.
+    late = code is grpc.StatusCode.DEADLINE_EXCEEDED and in_a_row <= TIMEOUTS_MAX
+    return State.SERVING if state is State.SERVING and late else State.LOADING
 
 
 def _raise_if_ended(status: VersionStatus | None) -> None:

@@ -1,7 +1,7 @@
 """The operator's settings, from OPERATOR_… variables; the chart sets those that have no default."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -43,6 +43,9 @@ class OperatorSettings(Settings):
 
     scraper_labels: dict[str, str] | None = None
     """Labels of the namespaces whose pods may read model pods' metrics, as a JSON object; none: nobody may."""
+
+    dns_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(default=(53,), min_length=1, max_length=16)
+    """Where name servers' pods answer, as a JSON list: model pods whose files are in a remote store may ask there."""
 
     model_tls_secret: str = ""
     """The Secret with the certificate, key and authority of model servers, in each namespace that has models; they then

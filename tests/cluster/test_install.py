@@ -130,11 +130,12 @@ def test_one_life_of_a_release(cluster: Cluster, namespace: str, release: Instal
     assert {source: _reached(release, source, version) for source in REACHED} == REACHED
     assert {called: _without(one, "certificate") for called, one in _answered(release, version).items()} == ANSWERED
 
-    wait_until(lambda: _replicas(release) == 2, "the autoscaler to ask for two gateways", 120)
+    # A busy machine may make it ask for more; one is what an upgrade would set it back to.
+    wait_until(lambda: _replicas(release) >= 2, "the autoscaler to ask for more gateways than one", 120)
     before = _forget_certificates(release)
     changed = merged(newest, {"gateway": {"settings": {"log_level": "DEBUG"}}})
     release.apply(tmp_path, changed, command="upgrade")
-    assert _replicas(release) == 2
+    assert _replicas(release) >= 2
     _finds(cluster, trusted, record)
     wait_until(lambda: _renewed(release, version, before), "every server to show its new certificate", 240)
 
@@ -294,7 +295,11 @@ def _granted(release: Installed, given: dict[str, Any], folder: Path) -> set[Rig
     """Return the rights that the chart grants, hooks' too."""
     (folder / "granted.yaml").write_text(yaml.safe_dump(given))
     profile = f"--values={CHART / 'values' / 'dev.yaml'}"
-    rendered = release.helm("template", RELEASE, str(CHART), profile, f"--values={folder / 'granted.yaml'}")
+    where = f"--namespace={release.namespace}"
+    # Helm 3 renders for the Kubernetes that it was built with, if it was not told one; the rights are the same.
+    rendered = release.cluster.helm(
+        4, "template", RELEASE, str(CHART), where, profile, f"--values={folder / 'granted.yaml'}"
+    )
     found = [one for one in yaml.safe_load_all(rendered) if one]
     roles = [one for one in found if one["kind"] in {"Role", "ClusterRole"}]
     return {

@@ -109,6 +109,92 @@ for value in (float("nan"), 2.0):
 print(json.dumps({"errors": errors}))
 """
 
+IN_INT8 = """
+import json, tempfile
+from pathlib import Path
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from models import export, int8
+from models.importing.litert_edit import parse
+kernel = np.random.default_rng(1).normal(size=(3, 3, 3, 64)).astype(np.float32)
+images = np.random.default_rng(2).integers(0, 256, (3, 8, 8, 3), np.uint8)
+def answering(value):
+    def answer(image):
+        layer = tf.nn.relu(tf.nn.conv2d(tf.cast(image, tf.float32) / 255, tf.constant(kernel), 1, "SAME"))
+        return {"probability": tf.sigmoid(tf.reduce_mean(layer, [1, 2, 3]) - 1.5) + value}
+    count = ("n", tf.int32, [None])
+    return {
+        "serving_default": (("image", tf.uint8, [None, 8, 8, 3]), answer),
+        "contract": (count, lambda n: {"json": tf.fill(tf.shape(n), tf.constant("{}"))}),
+    }
+def made(value, in_int8):
+    folder = Path(tempfile.mkdtemp(), "1")
+    export.write_saved_model(folder, answering(0.0))
+    export.write_litert(folder / "model.tflite", answering(value), in_int8=in_int8)
+    return folder
+def checked(folder, within):
+    try:
+        return export.check(folder, "{}", images, signatures=("serving_default",), within=within)
+    except export.ExportError as error:
+        return str(error)
+floating, rounded = made(0.0, False) / "model.tflite", made(0.0, True) / "model.tflite"
+types = [tensor.type for graph in parse(rounded.read_bytes()).subgraphs for tensor in graph.tensors]
+print(json.dumps({
+    "bytes": [path.stat().st_size for path in (floating, rounded)],
+    "int8": types.count(schema.TensorType.INT8),
+    "float": checked(floating.parent, {}),
+    "within": checked(rounded.parent, int8.WITHIN),
+    "strictly": checked(rounded.parent, {}),
+    "moved": checked(made(0.06, True), int8.WITHIN),
+    "nan": checked(made(float("nan"), True), int8.WITHIN),
+}))
+"""
+
+VERSION_IN_INT8 = """
+import dataclasses, json, tempfile
+from pathlib import Path
+import numpy as np
+import tensorflow as tf
+from models import artifact, export, familiarity, golden, graph, pipeline
+from models.catalog import PURPOSES
+from models.phantoms import dataset
+from models.weights import Convolution, Weights
+rng = np.random.default_rng(1)
+def convolution(given, made, stride):
+    kernel = rng.normal(size=(3, 3, given, made)) / np.sqrt(9 * given)
+    return Convolution(kernel.astype(np.float32), np.zeros(made, np.float32), stride)
+purpose = PURPOSES["cancer"]
+head = (rng.normal(size=32) / 4).astype(np.float32)
+weights = Weights(False, (convolution(3, 8, 4), convolution(8, 32, 4)), head, 0.0, 1.0, ())
+images = dataset("cancer", 48, seed=1, side_px=224).images
+found = {name: value.numpy() for name, value in graph.features(weights, tf.constant(images)).items()}
+modes = np.array(["one"] * len(images))
+weights = dataclasses.replace(weights, familiarity=tuple(familiarity.fit(found[name], modes) for name in graph.PARTS))
+# Nobody trained this network: no phantom is clear to it, and any will do to see that both files are asked about it.
+golden.is_clear = lambda *_: True
+golden.BATCH_MAX = 16
+record = json.loads(Path("models/cancer/training.json").read_text()) | {"grid": [14, 14]}
+home = Path(tempfile.mkdtemp())
+pipeline.write(home, purpose, weights, record, lambda line: None, in_int8=True)
+folder = home / str(purpose.version)
+cases = json.loads((folder / "assets.extra/golden/cases.json").read_text())
+run = export.load_litert(folder / "model.tflite")
+read = lambda name: (folder / "assets.extra" / name).read_text()
+pictures = [golden.resize(np.asarray(golden.Image.open(case.path).convert("RGB")), 224)[None]
+    for case in artifact.golden(folder).cases]
+answers = [float(run("serving_default", {"image": picture})["probability"][0]) for picture in pictures]
+print(json.dumps({
+    "cost": json.loads((home / "training.json").read_text())["int8"],
+    "bytes": (folder / "model.tflite").stat().st_size,
+    "limitations": json.loads(read("contract.json"))["limitations"],
+    "cards": [read("card.md"), read("card.fr.md")],
+    "tolerance": cases["tolerance"],
+    "away": max(abs(case["probability"] - answer) for case, answer in zip(cases["cases"], answers)),
+    "manifest": (home / "servedmodel.yaml").read_text(),
+}))
+"""
+
 
 def run(code: str, *arguments: str) -> Any:
     """Run *code* in the training environment and return what its last line of output says."""
@@ -158,3 +244,29 @@ def test_answers_that_are_not_finite_or_not_equal_are_refused() -> None:
     errors = run(NOT_FINITE)["errors"]
     assert errors[0] == "serving_default/probability is not finite"
     assert errors[1].startswith("SavedModel and LiteRT file differ by 1")
+
+
+def test_int8_is_smaller_and_loosens_no_other_bound() -> None:
+    """The file really holds int8, differs more than float may and less than 8 bits may; NaN passes no bound."""
+    found = run(IN_INT8)
+    floating, rounded = found["bytes"]
+    assert rounded < floating - 3000
+    assert found["int8"] == 1
+    assert found["float"] <= 1e-4 < found["within"] <= 0.05
+    assert found["strictly"].startswith("SavedModel and LiteRT file differ by ")
+    assert found["moved"].startswith("SavedModel and LiteRT file differ by 0.06")
+    assert found["nan"] == "serving_default/probability is not finite"
+
+
+def test_version_in_int8_says_so_and_what_it_costs() -> None:
+    """Record, cards, contract, golden cases and manifest are those of the 8-bit file, with its own tolerance."""
+    found = run(VERSION_IN_INT8)
+    cost = found["cost"]
+    assert cost["bytes"]["int8"] == found["bytes"] < cost["bytes"]["float"]
+    assert 0 < cost["differences"]["probability"] <= found["tolerance"] == 0.05
+    assert len(found["limitations"]) == 1
+    for card in found["cards"]:
+        assert f"{found['bytes']:,}" in card
+        assert f"{cost['differences']['ood_score']:.4f} | 0.05 |" in card
+    assert found["away"] <= 1e-5
+    assert "maxDifference: 0.05" in found["manifest"]

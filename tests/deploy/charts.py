@@ -17,6 +17,8 @@ CHART = ROOT / "helm" / "healthguard"
 CRDS_CHART = ROOT / "helm" / "healthguard-crds"
 PROFILES = ("dev", "staging", "production", "airgapped")
 RELEASE, NAMESPACE = "hg", "clinic"
+SITE = {"production": {"ingress": {"host": "clinic.example"}}}
+"""What a profile demands of a site, and cannot know."""
 _HELM_S = 60
 
 Manifest = dict[str, Any]
@@ -44,7 +46,27 @@ def text(values: Values | None = None, *profiles: str, chart: Path = CHART) -> s
     Raises:
         Refused: it refuses the values.
     """
-    return _rendered(json.dumps(values or {}, sort_keys=True), profiles, chart)
+    return _rendered(json.dumps(merged(_site(profiles), values or {}), sort_keys=True), profiles, chart)
+
+
+def _site(profiles: tuple[str, ...]) -> Values:
+    return functools.reduce(merged, (SITE.get(profile, {}) for profile in profiles), {})
+
+
+def upgraded(values: Values) -> list[Manifest]:
+    """Return the objects that an upgrade renders."""
+    command = [str(_helm()), "template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", "--is-upgrade", "--values=-"]
+    run = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=_HELM_S, check=True)
+    return [dict(found) for found in yaml.safe_load_all(run.stdout) if found]
+
+
+def notes(values: Values | None = None, *profiles: str) -> str:
+    """Return what Helm tells a person who has installed."""
+    files = [part for profile in profiles for part in ("--values", str(CHART / "values" / f"{profile}.yaml"))]
+    command = [str(_helm()), "install", RELEASE, str(CHART), "--dry-run=client", *files, "--values=-"]
+    given = json.dumps(merged(_site(profiles), values or {}))
+    run = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_HELM_S, check=True)
+    return run.stdout.partition("NOTES:")[2]
 
 
 @functools.cache
@@ -72,8 +94,9 @@ def lint(chart: Path, *profiles: str) -> str:
         Refused: it found something.
     """
     files = [part for profile in profiles for part in ("--values", str(chart / "values" / f"{profile}.yaml"))]
-    command = [str(_helm()), "lint", "--strict", str(chart), *files]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=_HELM_S, check=False)
+    command = [str(_helm()), "lint", "--strict", str(chart), *files, "--values=-"]
+    site = json.dumps(_site(profiles))
+    run = subprocess.run(command, input=site, capture_output=True, text=True, timeout=_HELM_S, check=False)
     if run.returncode:
         raise Refused(run.stdout + run.stderr)
     return run.stdout

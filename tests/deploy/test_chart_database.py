@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.charts import Manifest, Values, containers, of_kind, pod_specs, template
+from tests.deploy.charts import Manifest, Values, containers, of_kind, pod_specs, template, upgraded
 
 EXTERNAL: Values = {"database": {"mode": "external"}} | {
     service: {"database": {"existingSecret": f"{service}-address", "key": "uri"}} for service in ("auth", "records")
@@ -117,3 +117,27 @@ def test_a_database_of_ones_own_is_checked_by_ones_own_authority() -> None:
             assert {"name": "PGSSLROOTCERT", "value": "/etc/healthguard/database/ca.crt"} in one["env"]
             assert "PGSSLMODE" not in {variable["name"] for variable in one["env"]}
             assert "/etc/healthguard/database" in {mount["mountPath"] for mount in one["volumeMounts"]}
+
+
+def test_a_production_checks_who_its_database_is() -> None:
+    """An address that says no sslmode would be content with any server; one that says it is heeded before this."""
+    found = dict(containers(template({}, "production")))
+    for container in ("Deployment/hg-auth/auth", "Job/hg-records-migration/migrate"):
+        assert {"name": "PGSSLMODE", "value": "verify-full"} in found[container]["env"]
+
+
+def test_keys_of_data_are_not_made_anew() -> None:
+    """Where the data's claim is there; and where it is elsewhere, or the claim's number has moved on, at an upgrade."""
+    keys = ["hg-auth", "hg-records"]
+    own = ["hg-postgresql-auth", "hg-postgresql-records", *keys]
+    assert plan(template())["claims"] == {"data-hg-postgresql-0": ["hg-postgresql", *keys]}
+    assert plan(template(CNPG))["claims"] == {f"hg-postgresql-{number}": own for number in (1, 2, 3)}
+    for elsewhere in (CNPG, EXTERNAL):
+        assert plan(upgraded(elsewhere))["made_before"] == keys
+    assert not {"claims", "made_before"} & plan(template(EXTERNAL)).keys()
+    (rule,) = [
+        rule
+        for rule in of_kind(template(CNPG), "Role")["hg-secrets"]["rules"]
+        if rule["resources"] == ["persistentvolumeclaims"]
+    ]
+    assert rule["resourceNames"] == ["hg-postgresql-1", "hg-postgresql-2", "hg-postgresql-3"]

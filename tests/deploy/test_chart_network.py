@@ -120,6 +120,12 @@ def test_metrics_are_read_from_the_named_namespaces_only() -> None:
     assert "OPERATOR_SCRAPER_LABELS" not in of_kind(template(), "ConfigMap")["hg-operator"]["data"]
 
 
+def test_model_pods_ask_for_names_where_the_others_do() -> None:
+    """The operator makes their policies, and is told the ports."""
+    found = of_kind(template({"networkPolicies": {"dns": {"ports": [1053]}}}), "ConfigMap")["hg-operator"]["data"]
+    assert found["OPERATOR_DNS_PORTS"] == "[1053]"
+
+
 def test_redis_is_reached_only_where_there_is_one() -> None:
     """At its addresses, by the gateway."""
     values = {"gateway": {"redis": {"existingSecret": "s"}}, "networkPolicies": {"redis": {"cidrs": ["192.0.2.7/32"]}}}

@@ -14,6 +14,7 @@ from tests.deploy.charts import (
     Refused,
     containers,
     lint,
+    notes,
     of_kind,
     pod_specs,
     template,
@@ -241,6 +242,8 @@ def test_a_third_model_is_one_entry_more() -> None:
     version = {"version": 7, "storageUri": "https://models.example/skin/7", "digest": f"sha256:{'0' * 64}"}
     model = {"enabled": True, "spec": {"versions": [version], "traffic": {"stable": 7}}}
     found = template({"models": {"skin": model}, "gateway": {"discovery": "file"}})
+    tried = dict(containers(found))["Pod/hg-test/test"]["args"]
+    assert {"--model=cancer@2", "--model=anemia@2", "--model=skin@7"} <= set(tried)
     assert of_kind(found, "ServedModel")["skin"]["spec"] == model["spec"]
     assert '"name":"skin"' in of_kind(found, "ConfigMap")["hg-gateway-models"]["data"]["models.json"]
 
@@ -271,6 +274,19 @@ def test_hooks_leave_nothing_behind() -> None:
         if "helm.sh/hook" in annotations:
             policy = annotations["helm.sh/hook-delete-policy"].split(",")
             assert set(policy) == {"before-hook-creation", "hook-succeeded"}, found["metadata"]["name"]
+
+
+def test_the_end_of_an_installation_names_what_is_open() -> None:
+    """What a person must know and the schema cannot refuse: the notes say it, with the value that changes it."""
+    assert "networkPolicies.apiServer.cidrs" in notes()
+    assert "networkPolicies.apiServer.cidrs" not in notes(
+        {"networkPolicies": {"apiServer": {"cidrs": ["192.0.2.1/32"]}}}
+    )
+    assert "approved for patients" in notes({}, "production")
+    assert "approved for patients" not in notes({"demonstrationModels": {"enabled": False}}, "production")
+    wide = {"operator": {"clusterWide": True}, "internalTLS": {"enabled": True}}
+    assert "hg-models-tls" in notes(wide)
+    assert "hg-models-tls" not in notes({"internalTLS": {"enabled": True}})
 
 
 def test_extra_objects_are_templates() -> None:
@@ -333,12 +349,17 @@ def test_autoscalers_follow_their_deployment() -> None:
 def test_serving_comes_before_other_things() -> None:
     """With a class of the chart's own, unless a component names another; the operator can wait."""
     found = template({"priorityClasses": {"create": True}, "auth": {"priorityClassName": "mine"}})
-    assert of_kind(found, "PriorityClass")["hg-serving"]["value"] > 0
+    assert of_kind(found, "PriorityClass")["clinic-hg-serving"]["value"] > 0
     classes = {
         name: one["spec"]["template"]["spec"].get("priorityClassName")
         for name, one in of_kind(found, "Deployment").items()
     }
-    assert classes == {"hg-gateway": "hg-serving", "hg-auth": "mine", "hg-records": "hg-serving", "hg-operator": None}
+    assert classes == {
+        "hg-gateway": "clinic-hg-serving",
+        "hg-auth": "mine",
+        "hg-records": "clinic-hg-serving",
+        "hg-operator": None,
+    }
     assert of_kind(template(), "PriorityClass") == {}
 
 

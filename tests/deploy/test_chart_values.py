@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.charts import CHART, ROOT, Refused, Values, containers, merged, of_kind, template
+from tests.deploy.charts import CHART, ROOT, SITE, Refused, Values, containers, merged, of_kind, template
 
 VALUES: Values = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
-PRODUCTION: Values = yaml.safe_load((CHART / "values" / "production.yaml").read_text())
+PRODUCTION: Values = merged(yaml.safe_load((CHART / "values" / "production.yaml").read_text()), SITE["production"])
 
 
 def _schema_module() -> Any:
@@ -67,6 +67,18 @@ BAD: list[tuple[Values, str]] = [
     ({"fullnameOverride": "Health_Guard"}, "fullnameOverride"),
     ({"tests": {"timeoutSeconds": 1}}, "timeoutSeconds"),
     ({"hooks": {"upgradeCRD": True}}, "upgradeCRD"),
+    ({"commonLabels": {"app.kubernetes.io/component": "x"}}, "app.kubernetes.io/component"),
+    ({"commonLabels": {"app.kubernetes.io/instance": "x"}}, "app.kubernetes.io/instance"),
+    ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "app.kubernetes.io/name"),
+    (
+        {
+            "networkPolicies": {
+                "monitoringNamespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
+            }
+        },
+        "matchExpressions",
+    ),
+    ({"gateway": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "gateway.autoscaling.minReplicas"),
 ]
 
 NOT_FOR_PRODUCTION: list[tuple[Values, str]] = [
@@ -83,6 +95,12 @@ NOT_FOR_PRODUCTION: list[tuple[Values, str]] = [
     ({"gateway": {"autoscaling": {"enabled": False}, "replicas": 1}}, "/gateway/replicas"),
     ({"auth": {"autoscaling": {"enabled": False}, "replicas": 1}}, "/auth/replicas"),
     ({"records": {"autoscaling": {"enabled": False}, "replicas": 1}}, "/records/replicas"),
+    ({"ingress": {"host": "healthguard.example"}}, "/ingress/host"),
+    ({"gateway": {"service": {"type": "LoadBalancer"}}}, "/internalTLS/door"),
+    ({"gateway": {"service": {"type": "NodePort"}}}, "/internalTLS/door"),
+    ({"gateway": {"settings": {"anonymous_anemia": True}}}, "/gateway/settings/anonymous_anemia"),
+    ({"gateway": {"settings": {"cors_origins": ["https://a.example", "*"]}}}, "/gateway/settings/cors_origins"),
+    ({"database": {"external": {"authority": {"existingSecret": ""}}}}, "/database/external/authority/existingSecret"),
 ]
 
 
@@ -93,7 +111,9 @@ def test_a_bad_value_is_refused_by_its_name(values: Values, name: str) -> None:
         template(values)
 
 
-@pytest.mark.parametrize(("values", "name"), NOT_FOR_PRODUCTION, ids=[name for _, name in NOT_FOR_PRODUCTION])
+@pytest.mark.parametrize(
+    ("values", "name"), NOT_FOR_PRODUCTION, ids=[json.dumps(values) for values, _ in NOT_FOR_PRODUCTION]
+)
 def test_production_refuses_to_go_without(values: Values, name: str) -> None:
     """The same values are fine for an evaluation."""
     with pytest.raises(Refused, match=name):

@@ -21,7 +21,7 @@ from tests.deploy.charts import CHART, ROOT, containers, merged, of_kind, templa
 
 BUILT = [{"service": service, "digest": f"sha256:{number:064x}"} for number, service in enumerate(SERVICES)]
 RELEASE = deploy.Release("healthguard", "clinic", 3)
-SITE: dict[str, Any] = {"ingress": {"host": "healthguard.example"}}
+SITE: dict[str, Any] = {"ingress": {"host": "clinic.example"}}
 
 
 # ---- to the registry

@@ -11,6 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+APART = {"build", "dev", "train", "tensorflow", "clients"}
+"""Locks of environments of their own, or of what others are compared with."""
+WITH_TENSORFLOW = {"train", "tensorflow"}
+"""Training, and the model server for whoever wants TensorFlow behind it."""
 
 # The packages that carry the main path, each by the file in which it does its part.
 MAIN_PATH = {
@@ -87,16 +91,14 @@ def test_lock_pins_every_package_by_hash_and_names_no_host(lock: Path) -> None:
     assert not re.search(r"^-", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "lock", [lock for lock in LOCKS if lock.stem not in {"build", "dev", "train"}], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("lock", [lock for lock in LOCKS if lock.stem not in APART], ids=lambda p: p.stem)
 def test_locks_agree_with_what_is_tested(lock: Path) -> None:
     """Each service's lock holds the very versions that the tests run with."""
     pin = re.compile(r"^([a-z0-9._-]+==\S+)", re.MULTILINE)
     assert set(pin.findall(lock.read_text())) <= set(pin.findall((ROOT / "requirements/dev.txt").read_text()))
 
 
-@pytest.mark.parametrize("lock", [lock for lock in LOCKS if lock.stem != "train"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("lock", [lock for lock in LOCKS if lock.stem not in WITH_TENSORFLOW], ids=lambda p: p.stem)
 def test_no_service_needs_tensorflow(lock: Path) -> None:
-    """TensorFlow is for training alone; the stubs of its serving API come without it."""
+    """TensorFlow comes only where it is asked for; the stubs of its serving API come without it."""
     assert not re.search(r"^(tensorflow|tensorflow-cpu|keras)==", lock.read_text(), re.MULTILINE)

@@ -15,17 +15,17 @@ SUITES = ("tests/unit", "tests/deploy", "tests/images", "tests/cluster")
 
 
 def test_runs_put_what_loads_the_machine_after_the_rest_and_alone() -> None:
-    """The ordinary suites share the cores; images and cluster come in a run without workers of its own."""
+    """The ordinary suites share the cores; faults under load, images and cluster come in a run of their own."""
     assert list(runs([], SUITES).items()) == [
         ("ordinary suites", ["-n", "2", "--dist", "loadgroup", "tests/unit", "tests/deploy"]),
-        ("images and cluster", [*FIXTURES_APART, "tests/images", "tests/cluster"]),
+        ("suites that load the whole machine", [*FIXTURES_APART, "tests/images", "tests/cluster"]),
     ]
 
 
 def test_runs_take_only_what_was_named_and_pass_options_on() -> None:
     """`make test ARGS="tests/cluster/test_node.py -k gpu"` starts one run, of that file, with that option."""
     found = runs(["tests/cluster/test_node.py", "-k", "gpu"], SUITES)
-    assert found == {"images and cluster": [*FIXTURES_APART, "-k", "gpu", "tests/cluster/test_node.py"]}
+    assert found == {"suites that load the whole machine": [*FIXTURES_APART, "-k", "gpu", "tests/cluster/test_node.py"]}
 
 
 def test_all_suites_has_every_folder_with_tests() -> None:

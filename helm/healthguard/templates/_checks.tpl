@@ -11,6 +11,12 @@
 {{- fail (printf "%s.existingSecret: secrets.create is off, so name the Secret" $service) -}}
 {{- end -}}
 {{- end -}}
+{{- range $service := list "gateway" "auth" "records" -}}
+{{- $autoscaling := (index $.Values $service).autoscaling -}}
+{{- if and $autoscaling.enabled (gt (int $autoscaling.minReplicas) (int $autoscaling.maxReplicas)) -}}
+{{- fail (printf "%s.autoscaling.minReplicas: it is more than maxReplicas" $service) -}}
+{{- end -}}
+{{- end -}}
 {{- if ne (empty .Values.gateway.existingSecret) (empty .Values.records.existingSecret) -}}
 {{- fail "records.existingSecret: it and gateway.existingSecret share a secret, so name both or none" -}}
 {{- end -}}

@@ -10,8 +10,9 @@
       name: {{ $external | ternary $given.existingSecret (include "healthguard.name" (list $root (printf "%s-database" $service))) }}
       key: {{ $external | ternary $given.key "dsn" }}
 {{- if include "healthguard.databaseAuthority" $root }}
-# What the address does not say itself; the driver reads these as libpq does.
-{{- if not $external }}
+# What the address does not say itself; the driver reads these as libpq does. Of a database of one's own a production
+# assumes the strictest: without it an address that says nothing would be content with any server, and with none of TLS.
+{{- if or (not $external) (eq $root.Values.profile "production") }}
 - {name: PGSSLMODE, value: verify-full}
 {{- end }}
 - {name: PGSSLROOTCERT, value: /etc/healthguard/database/ca.crt}

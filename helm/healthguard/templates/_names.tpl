@@ -42,6 +42,11 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* The name of the PriorityClass. It is the cluster's, so the namespace is in it: two releases of one name share none. */}}
+{{- define "healthguard.priorityClass" -}}
+{{- printf "%s-%s" .Release.Namespace (include "healthguard.name" (list . "serving")) -}}
+{{- end }}
+
 {{/* The name of a Secret: the user's, or the one that the hook makes. Call with (list $ "auth"). */}}
 {{- define "healthguard.secretName" -}}
 {{- $given := (index (index . 0).Values (index . 1)).existingSecret -}}

@@ -32,7 +32,7 @@ capabilities: {drop: [ALL]}
 {{- $values := index $root.Values (index . 1) -}}
 {{- $class := $values.priorityClassName -}}
 {{- if and $root.Values.priorityClasses.create (not $class) (ne (index . 1) "operator") }}
-{{- $class = include "healthguard.name" (list $root "serving") }}
+{{- $class = include "healthguard.priorityClass" $root }}
 {{- end }}
 {{- with $class }}
 priorityClassName: {{ . }}

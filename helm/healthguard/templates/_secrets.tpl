@@ -38,12 +38,30 @@
   "namespace" .Release.Namespace
   "labels" (merge (include "healthguard.selector" (list . "secrets") | fromYaml) (dict "app.kubernetes.io/managed-by" "healthguard-install"))
   "secrets" $secrets -}}
-{{- if eq .Values.database.mode "evaluation" -}}
-{{- $locks := list $database -}}
-{{- range $service := list "auth" "records" -}}
-{{- $locks = hasKey $secrets (include "healthguard.name" (list $ $service)) | ternary (append $locks (include "healthguard.name" (list $ $service))) $locks -}}
+{{- /* Without which of them the data cannot be read, or reached: the addresses keep the passwords that they were made with. */ -}}
+{{- $locks := list -}}
+{{- range $name := list $database (printf "%s-auth" $database) (printf "%s-records" $database) -}}
+{{- $locks = hasKey $secrets $name | ternary (append $locks $name) $locks -}}
 {{- end -}}
-{{- $_ := set $plan "claims" (dict (printf "data-%s-0" $database) $locks) -}}
+{{- $keptKeys := list -}}
+{{- range $service := list "auth" "records" -}}
+{{- $name := include "healthguard.name" (list $ $service) -}}
+{{- $keptKeys = hasKey $secrets $name | ternary (append $keptKeys $name) $keptKeys -}}
+{{- end -}}
+{{- $locks = concat $locks $keptKeys -}}
+{{- $claims := dict -}}
+{{- if eq .Values.database.mode "evaluation" -}}
+{{- $_ := set $claims (printf "data-%s-0" $database) $locks -}}
+{{- else if eq .Values.database.mode "cloudnativepg" -}}
+{{- range $number := untilStep 1 (add1 (int .Values.database.cloudnativepg.instances) | int) 1 -}}
+{{- $_ := set $claims (printf "%s-%d" $database $number) $locks -}}
+{{- end -}}
+{{- end -}}
+{{- if $claims -}}{{- $_ := set $plan "claims" $claims -}}{{- end -}}
+{{- /* Where no claim tells that there is data, or its number may have moved on, an upgrade does. Of the keys alone: the
+     passwords of a database are new where an upgrade changes its mode. */ -}}
+{{- if and .Release.IsUpgrade $keptKeys (ne .Values.database.mode "evaluation") -}}
+{{- $_ := set $plan "made_before" $keptKeys -}}
 {{- end -}}
 {{- if and .Values.internalTLS.enabled (eq .Values.internalTLS.source "hook") -}}
 {{- $_ := set $plan "authority" (include "healthguard.name" (list . "ca")) -}}

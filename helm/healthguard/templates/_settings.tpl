@@ -85,6 +85,7 @@ OPERATOR_TENSORFLOW_SERVING_GPU_IMAGE: {{ include "healthguard.image" (list . "t
 OPERATOR_IMAGE_PULL_POLICY: {{ .Values.images.pullPolicy }}
 OPERATOR_IMAGE_PULL_SECRETS: {{ include "healthguard.pullSecretNames" . | quote }}
 OPERATOR_GATEWAY_LABELS: {{ include "healthguard.selector" (list . "gateway") | fromYaml | toJson | quote }}
+OPERATOR_DNS_PORTS: {{ .Values.networkPolicies.dns.ports | toJson | quote }}
 {{- with .Values.networkPolicies.monitoringNamespaceSelector.matchLabels }}
 OPERATOR_SCRAPER_LABELS: {{ toJson . | quote }}
 {{- end }}

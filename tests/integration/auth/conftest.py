@@ -57,7 +57,8 @@ async def parallel_client(settings: AuthSettings) -> AsyncIterator[httpx.AsyncCl
     """Yield a client of the service over its own pool; it takes requests at once, and what it commits stays."""
     passwords = cheap_passwords()
     async with (
-        open_database(settings, "auth") as database,
+        # Thirty at once queue for the pool; on a busy machine for longer than a service would let them.
+        open_database(settings.model_copy(update={"pool_wait_s": 30.0}), "auth") as database,
         client_of(create_app(settings, lambda app: running(app, settings, database, passwords))) as found,
     ):
         yield found

@@ -24,6 +24,7 @@ from gateway import app as gateway_app
 from gateway.app import create_app
 from gateway.served import ServedModel, ServedModels
 from gateway.settings import GatewaySettings
+from tests import committed
 from tests.factories import GATEWAY_SECRET
 from tests.integration.gateway.stack import ROOT, base64_key, free_port
 from tests.issuer import Issuer
@@ -47,7 +48,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @dataclass
 class ModelServer:
-    """A process of the real model server with version 1 of the model cancer."""
+    """A process of the real model server with the served version of the model cancer."""
 
     folder: Path
     flags: Sequence[str] = ()
@@ -162,7 +163,11 @@ PICTURES = [jpeg(seed, 224, 224) for seed in range(16)]
 
 def _write(path: Path, addresses: Sequence[str]) -> None:
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({"models": [{"name": "cancer", "stable": 1, "endpoints": list(addresses)}]}))
+    new.write_text(
+        json.dumps(
+            {"models": [{"name": "cancer", "stable": committed.version("cancer"), "endpoints": list(addresses)}]}
+        )
+    )
     new.rename(path)
 
 

@@ -17,6 +17,7 @@ from gateway.model_tls import ModelTls
 from gateway.served import ServedModels
 from gateway.traffic import Traffic
 from healthguard.install.certificates import Pair, issue, make_authority
+from tests import committed
 from tests.integration.gateway.stack import free_port, process, until_listening, write_server_config
 
 NAME = "model-cancer-v1.clinic.svc"
@@ -81,7 +82,8 @@ def server(request: pytest.FixtureRequest, files: Files) -> Iterator[tuple[str, 
 async def served(tls: ModelTls | None, address: str, name: str = NAME) -> AsyncIterator[ServedModels]:
     """Keep the model cancer at *address*."""
     kept = ServedModels(interval_s=0.2, timeout_s=5.0, new_limit=lambda: ConcurrencyLimit(8, 1.0), tls=tls, drain_s=0.5)
-    kept.apply([DeclaredModel("cancer", Traffic(1), {1: (Endpoint(address, name),)})])
+    version = committed.version("cancer")
+    kept.apply([DeclaredModel("cancer", Traffic(version), {version: (Endpoint(address, name),)})])
     try:
         yield kept
     finally:
@@ -90,7 +92,7 @@ async def served(tls: ModelTls | None, address: str, name: str = NAME) -> AsyncI
 
 def available(kept: ServedModels) -> bool:
     """Tell whether the model can be asked."""
-    return kept.models["cancer"].versions[1].contract() is not None
+    return kept.models["cancer"].versions[committed.version("cancer")].contract() is not None
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -31,7 +31,8 @@ async def test_prediction_is_stored_and_found_at_its_location(door: Door) -> Non
     assert made["timings"].keys() == {"read_ms", "decode_ms", "inference_ms"}
     found = await door.client.get(response.headers["Location"], headers=caller)
     assert found.status_code == 200
-    assert found.json() == made
+    of_this_answer_alone = {"cached": False, "explanation": None}
+    assert found.json() | of_this_answer_alone == made
 
 
 async def test_raw_body_is_the_same_picture_as_a_form_field(door: Door) -> None:
@@ -126,7 +127,9 @@ async def test_models_are_described_with_state_and_contract(door: Door) -> None:
     single = await door.client.get("/api/v1/models/cancer", headers=door.authorization())
     assert single.json() in listed.json()["models"]
     assert single.json()["versions"] == [{"version": 1, "state": "AVAILABLE", "replicas": 1}]
-    assert single.json()["contract"] == door.cancer.contract
+    told = single.json()["contract"]
+    assert told["explain"] == door.cancer.contract["explain"] | {"reason": None}
+    assert told == door.cancer.contract | {"explain": told["explain"], "limitations": []}
     assert (await door.client.get("/api/v1/models")).status_code == 401
 
 
@@ -139,7 +142,7 @@ async def test_metrics_count_predictions_under_old_and_new_names(door: Door) -> 
         'healthguard_prediction_duration_seconds_count{condition="cancer"} 1.0',
         'healthguard_api_requests_total{endpoint="/api/v1/models/{model}/predictions",method="POST"} 1.0',
         *(
-            f'healthguard_prediction_phase_seconds_count{{model="cancer",phase="{phase}"}} 1.0'
+            f'healthguard_prediction_phase_seconds_count{{model="cancer",phase="{phase}",version="1"}} 1.0'
             for phase in ("read", "queue", "decode", "inference", "save")
         ),
     ):

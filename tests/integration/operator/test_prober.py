@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
 
 from serving.operator import golden
-from serving.operator.prober import Prober, Question, State, Wrong, application
-from serving.tfs.client import Client
+from serving.operator.prober import TIMEOUTS_MAX, Prober, Question, State, Wrong, application
+from serving.tfs.client import CallFailed, Client, Metadata, VersionStatus
+from tests import committed
 from tests.contract.tfs.harness import QUICK, ROOT, Server, folder, running
 
 MODELS = ROOT / "models"
+VERSIONS = {"cancer": committed.version("cancer"), "anemia": committed.version("anemia"), "broken": 1}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,8 @@ def server() -> Iterator[Server]:
         (home / "broken" / "1" / "model.tflite").write_bytes(b"no model")
         paths = {"cancer": MODELS / "cancer", "anemia": MODELS / "anemia", "broken": home / "broken"}
         entries = "".join(
-            f'config {{ name: "{model}" base_path: "{path}" model_platform: "tensorflow" }}'
+            f'config {{ name: "{model}" base_path: "{path}" model_platform: "tensorflow" '
+            f"model_version_policy {{ specific {{ versions: {VERSIONS[model]} }} }} }}"
             for model, path in paths.items()
         )
         config = home / "models.config"
@@ -46,12 +50,12 @@ async def client(server: Server) -> AsyncIterator[Client]:
 @pytest.fixture
 def version(tmp_path: Path) -> Path:
     """Copy a version folder, to be changed."""
-    return Path(shutil.copytree(MODELS / "cancer" / "1", tmp_path / "1"))
+    return Path(shutil.copytree(committed.folder("cancer"), tmp_path / str(VERSIONS["cancer"])))
 
 
 def question(model: str = "cancer", *, at: Path | None = None, difference_max: float | None = None) -> Question:
-    """Ask for the proof of version 1."""
-    return Question(model, 1, at or MODELS / model / "1", difference_max, required=True)
+    """Ask for the proof of the committed version."""
+    return Question(model, VERSIONS[model], at or committed.folder(model), difference_max, required=True)
 
 
 def change(version: Path, **answer: float) -> None:
@@ -65,7 +69,7 @@ def change(version: Path, **answer: float) -> None:
 @pytest.mark.parametrize("model", ["cancer", "anemia"])
 async def test_prober_is_ready_for_a_right_server(client: Client, model: str) -> None:
     """Loaded and right: the committed models pass their golden cases, several of each class."""
-    cases = golden.load(MODELS / model / "1").cases
+    cases = golden.load(committed.folder(model)).cases
     assert len(cases) >= 4
     prober = Prober(question(model), client)
     await prober.step()
@@ -95,7 +99,7 @@ async def test_prober_refuses_a_version_without_golden_cases(client: Client, ver
     with pytest.raises(Wrong) as wrong:
         await Prober(question(at=version), client).step()
     assert wrong.value.failure.reason == "NoGoldenCases"
-    lenient = Prober(Question("cancer", 1, version, None, required=False), client)
+    lenient = Prober(Question("cancer", VERSIONS["cancer"], version, None, required=False), client)
     await lenient.step()
     assert lenient.state is State.SERVING
 
@@ -111,7 +115,7 @@ async def test_prober_refuses_golden_cases_that_it_cannot_read(client: Client, v
 async def test_prober_tells_that_a_version_did_not_load(client: Client) -> None:
     """The server's own words about a version that failed are passed on."""
     with pytest.raises(Wrong) as wrong:
-        await Prober(question("broken", at=MODELS / "cancer" / "1"), client).step()
+        await Prober(question("broken", at=committed.folder("cancer")), client).step()
     assert wrong.value.failure.reason == "LoadFailed"
 
 
@@ -124,9 +128,9 @@ async def test_prober_waits_for_a_version_that_is_not_there() -> None:
     assert prober.state is State.LOADING
 
 
-async def test_prober_is_not_ready_once_the_server_is_gone() -> None:
+async def test_prober_is_not_ready_once_the_server_is_gone(version: Path) -> None:
     """A server that dies takes the readiness with it, at the next look; when it is back it is tested again."""
-    base_path = f"--model_base_path={MODELS / 'cancer'}"
+    base_path = f"--model_base_path={version.parent}"
     with running(base_path, "--model_name=cancer", *QUICK) as server:
         async with Client(server.address) as client:
             prober = Prober(question(), client)
@@ -138,6 +142,50 @@ async def test_prober_is_not_ready_once_the_server_is_gone() -> None:
             await prober.step()
             states.append(prober.state)
     assert states == [State.SERVING, State.LOADING]
+
+
+class Disturbed(Client):
+    """A connection whose next questions for the state fail with these codes, one each."""
+
+    codes: tuple[grpc.StatusCode, ...] = ()
+
+    async def status(self, model: str, *, timeout_s: float, metadata: Metadata = ()) -> list[VersionStatus]:
+        """Fail, or ask the server."""
+        if self.codes:
+            code, *rest = self.codes
+            self.codes = tuple(rest)
+            raise CallFailed(code, "")
+        return await super().status(model, timeout_s=timeout_s, metadata=metadata)
+
+
+LATE, GONE = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("codes", "still"),
+    [
+        pytest.param([LATE] * TIMEOUTS_MAX, True, id="late for a while"),
+        pytest.param([LATE] * (TIMEOUTS_MAX + 1), False, id="late for too long"),
+        pytest.param([GONE], False, id="gone"),
+        pytest.param([LATE, GONE], False, id="late, then gone"),
+    ],
+)
+async def test_prober_bears_with_a_server_that_is_late(
+    server: Server, codes: list[grpc.StatusCode], still: bool
+) -> None:
+    """A busy server keeps its readiness and is not tested anew, again and again; one that was away has both to earn."""
+    async with Disturbed(server.address) as client:
+        prober = Prober(question(), client)
+        await prober.step()
+        for _ in range(2):
+            client.codes = tuple(codes)
+            for _ in codes:
+                await prober.step()
+            assert (prober.state is State.SERVING) is still
+            await prober.step()
+            assert prober.state is State.SERVING
+    passed = prober.registry.get_sample_value("healthguard_golden_tests_total", {"result": "passed"})
+    assert passed == (1 if still else 3)
 
 
 async def test_prober_answers_the_kubelet(client: Client) -> None:
@@ -162,7 +210,8 @@ async def test_prober_answers_the_kubelet(client: Client) -> None:
 async def test_prober_command_ends_with_an_error_where_the_version_is_wrong(server: Server, version: Path) -> None:
     """As a process it exits with 1 and one log line that says why, and that is all it takes."""
     change(version, probability=0.01)
-    arguments = ["--model=cancer", "--version=1", f"--folder={version}", f"--target={server.address}", "--port=0"]
+    asked = ["--model=cancer", f"--version={version.name}", f"--folder={version}"]
+    arguments = [*asked, f"--target={server.address}", "--port=0"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "serving.operator.prober", *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )

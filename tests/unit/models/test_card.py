@@ -51,3 +51,22 @@ def test_card_in_french_leaves_no_name_in_english(model: str) -> None:
     record = json.loads((MODELS / model / "training.json").read_text(encoding="utf-8"))
     names = {*record["figures"], *record["refused"], *record["baselines"], *record["calibration"], *record["subgroups"]}
     assert names - set(FRENCH) == set()
+
+
+@pytest.mark.parametrize(("language", "title"), [("en", "in 8 bits"), ("fr", "en 8 bits")])
+def test_card_tells_what_int8_costs(language: str, title: str) -> None:
+    """A version in 8 bits has a section of its own, with every figure; a float one does not mention it."""
+    record = json.loads((MODELS / "cancer" / "training.json").read_text(encoding="utf-8"))
+    cost = {
+        "bytes": {"float": 2_624_144, "int8": 1_846_640},
+        "milliseconds": {"float": 2.7, "int8": 4.3},
+        "cases": 20,
+        "differences": {"probability": 0.0092, "ood_score": 0.0289, "heatmap": 0.1216},
+        "within": {"probability": 0.05, "ood_score": 0.06, "heatmap": 0.25},
+        "tolerance": 0.05,
+    }
+    text = card.render(PURPOSES["cancer"], {**record, "int8": cost}, language)
+    assert title in text
+    for row in ("| 2,624,144 | 1,846,640 |", "| 2.7 | 4.3 |", "`ood_score` | 0.0289 | 0.06 |"):
+        assert row in text
+    assert title not in card.render(PURPOSES["cancer"], record, language)

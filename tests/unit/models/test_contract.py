@@ -8,7 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from models import contract
+from models import contract, int8
 from models.catalog import PURPOSES
 from models.weights import Convolution, Weights
 
@@ -44,6 +44,15 @@ def test_schema_is_a_schema() -> None:
 def test_contract_is_valid(model: str) -> None:
     """What `document` makes passes the schema after a way through JSON."""
     assert is_valid(json.loads(contract.text(document(model))))
+
+
+def test_contract_tells_limitations_where_there_are_any() -> None:
+    """A version in 8 bits says so, and the schema allows it; a float one of ours has nothing to say."""
+    measured = contract.Measured(confidence=None, ood_limit=1.5, grid=(7, 7))
+    made = contract.document(PURPOSES["cancer"], WEIGHTS, measured, "card", limitations=(int8.LIMITATION,))
+    assert made["limitations"] == [int8.LIMITATION]
+    assert is_valid(made)
+    assert "limitations" not in document("cancer")
 
 
 @pytest.mark.parametrize("model", sorted(PURPOSES))

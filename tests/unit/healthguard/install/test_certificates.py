@@ -58,6 +58,14 @@ def test_certificate_is_replaced_when_it_is_due(
     assert is_due(issue(authority, NAMES, NOW - age).certificate, authority, names, NOW) is due
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+def test_certificate_for_other_uses_is_replaced(authority: Pair, held: bool, wanted: bool) -> None:
+    """Who becomes a client would be refused with its old one, and who is none any more could still pass for one."""
+    certificate = issue(authority, NAMES, NOW, client=held).certificate
+    assert is_due(certificate, authority, NAMES, NOW, client=wanted) is (held is not wanted)
+
+
 def test_certificate_of_another_authority_is_replaced(authority: Pair) -> None:
     """Nobody would trust it."""
     other = make_authority(NOW)

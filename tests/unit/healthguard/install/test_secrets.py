@@ -101,6 +101,17 @@ def test_two_installations_share_no_secret() -> None:
     assert one.values("database") != other.values("database")
 
 
+def test_a_holder_that_becomes_a_client_has_a_new_certificate() -> None:
+    """An upgrade that makes it call others is no use with a certificate that they refuse; then it is kept."""
+    server = ApiServer()
+    changed = []
+    for client in (False, False, True, True):
+        plan = {"authority": "root", "certificates": {"web": {"names": ["hg-web"], "client": client}}}
+        asked = Plan.model_validate({"namespace": "clinic", "secrets": {}} | plan)
+        changed.append(secrets.make(server.client(), asked, NOW))
+    assert changed == [["web"], [], ["web"], []]
+
+
 def test_a_key_that_is_missing_is_added_beside_the_others() -> None:
     """A later chart wants one value more of a Secret that is there."""
     existing = {"database": {"password": "kept"}, "keys": {}}
@@ -123,6 +134,27 @@ def test_lost_secrets_stop_the_installation() -> None:
     with pytest.raises(KeysLost, match=r"data-0.*database, keys"):
         secrets.make(server.client(), PLAN, NOW)
     assert not [call for call in server.calls if not call.startswith("GET")]
+
+
+def test_lost_secrets_stop_an_upgrade() -> None:
+    """Where the database is elsewhere no claim tells that there is data: that the release was there must do."""
+    server = ApiServer()
+    secrets.make(server.client(), PLAN, NOW)
+    upgrade = PLAN.model_copy(update={"claims": {}, "made_before": ["keys"]})
+    assert secrets.make(server.client(), upgrade, NOW) == []
+    del server.objects["/api/v1/namespaces/clinic/secrets/keys"]
+    server.calls.clear()
+    with pytest.raises(KeysLost, match=r"the Secret keys of its data is not: restore"):
+        secrets.make(server.client(), upgrade, NOW)
+    assert not [call for call in server.calls if not call.startswith("GET")]
+
+
+def test_secrets_are_not_pruned_by_argo_cd() -> None:
+    """They have the release's labels, and are not in the rendered chart."""
+    server = ApiServer()
+    secrets.make(server.client(), PLAN, NOW)
+    for made in server.objects.values():
+        assert made["metadata"]["annotations"] == {"argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
 
 
 def test_a_refusal_names_the_status_and_nothing_of_the_object() -> None:

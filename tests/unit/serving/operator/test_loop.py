@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from serving.operator.certificates import Unusable
 from serving.operator.kubernetes import TRIES, Access, Api, CallFailed, NoAccess, access, connect, path_of
 from serving.operator.operate import Operator
 from serving.operator.watch_age import WatchAge
@@ -292,6 +293,20 @@ async def test_work_goes_on_after_a_failure() -> None:
         finally:
             working.cancel()
     assert ANEMIA in operator.queue._due
+
+
+async def test_reconcile_changes_nothing_without_the_certificate(tmp_path: Path) -> None:
+    """A certificate that cannot be read, this once, rolls no pod; the next try does what there is to do."""
+    server = Server({MODEL_PATH: a_model()})
+    certificate = tmp_path / "tls.crt"
+    async with reached(server) as api:
+        operator = Operator(api, served.settings(model_tls_cert_file=certificate))
+        with pytest.raises(Unusable):
+            await operator.reconcile(CANCER)
+        assert server.writes() == []
+        certificate.write_bytes(b"a certificate")
+        await operator.reconcile(CANCER)
+    assert path_of("Deployment", "clinic", "model-cancer-v1") in server.writes()
 
 
 async def test_calls_are_tried_again_where_that_helps() -> None:

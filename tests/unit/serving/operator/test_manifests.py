@@ -174,6 +174,13 @@ def test_policy_lets_out_only_what_the_stager_needs(uri: str, more: list[int], p
     assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
 
 
+def test_policy_lets_names_be_asked_for_where_they_answer() -> None:
+    """An unprivileged name server cannot listen at 53, and a policy sees the pod's port."""
+    policy = made({"dns_ports": (1053, 53)}, versions=stored("s3://bucket/cancer/1"))["NetworkPolicy"]["spec"]
+    asked = {(port["port"], port["protocol"]) for port in policy["egress"][0]["ports"]}
+    assert asked == {(1053, "UDP"), (1053, "TCP"), (53, "UDP"), (53, "TCP")}
+
+
 def test_policy_lets_in_only_gateways_and_named_scrapers() -> None:
     """Without scrapers only the gateways' pods reach the model server, and only its gRPC port."""
     (rule,) = made({"gateway_labels": {"app": "gateway"}})["NetworkPolicy"]["spec"]["ingress"]

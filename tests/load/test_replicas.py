@@ -20,6 +20,7 @@ from gateway.balancer import SLOW_START_S, RetryBudget
 from gateway.concurrency import ConcurrencyLimit
 from gateway.kubernetes import Access
 from serving.tfs.protos import PredictRequest, PredictResponse
+from tests import committed
 from tests.factories import contract
 from tests.fakes import FakeModelServer
 from tests.integration.gateway.fleet import WHOLE, Fleet, Gateway, ModelServer, until
@@ -151,7 +152,7 @@ class Cluster:
         labels = {
             "kubernetes.io/service-name": "model-cancer-v1",
             "serving.healthguard.io/model": "cancer",
-            "serving.healthguard.io/version": "1",
+            "serving.healthguard.io/version": str(committed.version("cancer")),
         }
         one = {
             "metadata": {"namespace": "clinic", "labels": labels},
@@ -171,7 +172,7 @@ async def open_in_cluster(fleet: Fleet, servers: list[ModelServer]) -> tuple[Gat
     api = Api()
     cluster = Cluster(api)
     (fleet.folder / "token").write_text(TOKEN)
-    await api.put("servedmodels", "cancer", {"spec": {"traffic": {"stable": 1}}})
+    await api.put("servedmodels", "cancer", {"spec": {"traffic": {"stable": committed.version("cancer")}}})
     for server in servers:
         await cluster.show(server, ready=True)
     url = await fleet.stack.enter_async_context(listening(api.app()))
@@ -290,7 +291,7 @@ async def test_goodput_holds_under_five_times_the_load(fleet: Fleet) -> None:
     of the capacity in time, refusals within 100 ms, and the old latency within five seconds.
     """
     duration_s = 60.0 if WHOLE else 3.0
-    async with Gpu(contract()) as gpu:
+    async with Gpu(contract(version=committed.version("cancer"))) as gpu:
         gateway = await fleet.gateway(gpu.address)
         capacity = gpu.slots / gpu.seconds
         ended, loop = list[tuple[str, float]](), asyncio.get_running_loop()
