@@ -19,7 +19,7 @@ from tests.cluster.caller import REFUSED, SERVED
 from tests.cluster.cluster import Cluster, CommandFailed
 from tests.cluster.product import CHART, HOST, OLD_CHART, RELEASE, Installed, door, make_door, values
 from tests.cluster.runs import wait_until
-from tests.deploy.charts import PROFILES, merged
+from tests.deploy.charts import PROFILES, SITE, merged
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(2400)]
 
@@ -172,15 +172,18 @@ def test_lost_secrets_are_not_made_anew(release: Installed, cluster: Cluster, tm
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_profile_passes_the_api_servers_strict_validation(cluster: Cluster, namespace: str, profile: str) -> None:
+def test_every_profile_passes_the_api_servers_strict_validation(
+    cluster: Cluster, namespace: str, profile: str, tmp_path: Path
+) -> None:
     """Each object is what the API server knows, to the last field."""
     # The server judges ServedModels by the definition that it has.
     definitions = (CHART / "crds" / "servedmodels.yaml").read_text()
     cluster.apply(definitions, "--force-conflicts", "--field-manager=helm")
     # No profile has a route; the node knows the Gateway API's definitions, so it is judged too.
-    values_file = f"--values={CHART / 'values' / f'{profile}.yaml'}"
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE.get(profile, {})))
+    values_files = (f"--values={CHART / 'values' / f'{profile}.yaml'}", f"--values={tmp_path / 'site.yaml'}")
     route = ("--set=httpRoute.enabled=true", "--set=httpRoute.parentRefs[0].name=door")
-    rendered = cluster.helm(4, "template", RELEASE, str(CHART), f"--namespace={namespace}", values_file, *route)
+    rendered = cluster.helm(4, "template", RELEASE, str(CHART), f"--namespace={namespace}", *values_files, *route)
     told = cluster.apply(rendered, "--dry-run=server", f"--namespace={namespace}")
     assert "servedmodel.serving.healthguard.io/cancer" in told
     assert "httproute.gateway.networking.k8s.io/hg-gateway" in told
