@@ -289,7 +289,11 @@ def _renewed(release: Installed, version: int, before: dict[str, str]) -> bool:
     """Tell whether all servers show what is in the Secrets now, which is not what was there before."""
     wanted = _certificates(release)
     assert not set(wanted.values()) & set(before.values())
-    shown = _answered(release, version)
+    try:
+        shown = _answered(release, version)
+    except CommandFailed:
+        # Pods are being replaced: the one that asks may go meanwhile, or a name be nobody's for a moment.
+        return False
     by_holder = {"auth": shown["auth"], "records": shown["records"], "models": shown["model-server"]}
     return {holder: one["certificate"] for holder, one in by_holder.items()} == wanted
 

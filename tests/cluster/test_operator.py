@@ -9,6 +9,7 @@ import yaml
 
 from serving.operator import crd, rbac
 from serving.operator.pod import USER
+from tests import committed
 from tests.cluster.cluster import Cluster
 from tests.cluster.runs import wait_until
 
@@ -143,7 +144,7 @@ def test_operator_serves_a_model_that_is_verified_and_right(cluster: Cluster, na
     # Neither of these may ever keep an object, or a GitOps tool, from doing what it wants.
     assert "finalizers" not in metadata
     assert "annotations" not in metadata
-    endpoints: Any = cluster.get("endpoints", "model-cancer-v1", where)
+    endpoints: Any = cluster.get("endpoints", f"model-cancer-v{committed.version('cancer')}", where)
     assert len(endpoints["subsets"][0]["addresses"]) == 1
     # What `kubectl wait` and `helm --wait` ask for.
     cluster.kubectl("wait", "servedmodel", "cancer", where, "--for=condition=Ready", "--timeout=5s")
