@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from serving.tfs.client import Client
+from tests import committed
 from tests.contract.tfs.harness import BACKENDS, QUICK, Server, folder, request, running
 
 MODELS = Path(__file__).parents[2] / "models"
-VERSIONS = [("cancer", 1), ("anemia", 1)]
+VERSIONS = [(model, committed.version(model)) for model in ("cancer", "anemia")]
 
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, scope="module")
