@@ -20,6 +20,7 @@ import pytest
 from healthguard.local.postgres import SOCKET_NAME
 from k8s.images import build
 from serving.tfs.client import CallFailed, Client
+from tests import committed
 from tests import postgres as test_postgres
 from tests.cluster.runs import wait_until
 from tests.cluster.tools import Unavailable
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.xdist_group("images"), pytest.mark.timeout(3600)]
 Containers = Callable[[str], Container]
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
+SERVED = {committed.version("cancer"): "AVAILABLE"}
 SOCKET_FOLDER = "/tmp/postgresql"
 # The module that imports everything its service needs, and one of another service that must be missing.
 IMPORTS = {
@@ -141,7 +143,7 @@ def test_gateway_image_becomes_ready(container: Containers, figures: Figures, tm
 async def test_modelserver_image_serves_the_models_image(
     container: Containers, figures: Figures, tmp_path: Path
 ) -> None:
-    """The two images together are a model server with a model: version 1 is AVAILABLE."""
+    """The two images together are a model server with a model: its newest version is AVAILABLE."""
     models = tmp_path / "models"
     models.mkdir()
     models.chmod(0o777)
@@ -155,7 +157,7 @@ async def test_modelserver_image_serves_the_models_image(
     with image.running("python", "-m", "serving.modelserver", *arguments, environment={}, log=log) as process:
         states = await _until_served(f"127.0.0.1:{port}", process, log)
         figures["modelserver"]["start_to_model_available_s"] = round(time.monotonic() - started, 2)
-    assert states == {1: "AVAILABLE"}
+    assert states == SERVED
 
 
 _RUN_AND_WAIT = """
@@ -194,7 +196,7 @@ async def _until_served(address: str, process: "subprocess.Popen[bytes]", log: P
         while True:
             try:
                 states = {version.version: version.state for version in await client.status("cancer", timeout_s=2)}
-                if states == {1: "AVAILABLE"}:
+                if states == SERVED:
                     return states
             except CallFailed:
                 pass
