@@ -114,7 +114,8 @@ def create_app(settings: GatewaySettings, lifespan: Lifespan | None = None) -> F
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Compression, minimum_size=BYTES_MIN, compresslevel=LEVEL)
     install(app, health, http_metrics, trust_request_id=False)
-    for subject in (predictions, models, records, auth, cancer, anemia, v2):
+    # Those of the main job first: the router tries one after the other.
+    for subject in (predictions, cancer, anemia, models, records, auth, v2):
         app.include_router(subject.router)
     openapi.complete(app)
     return app

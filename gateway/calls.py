@@ -18,6 +18,7 @@ from gateway.outliers import is_outlier
 from gateway.problems import ModelUnavailable, Overloaded, PredictionTimeout
 from gateway.served import ServedModel, ServedVersion
 from healthguard.problems import InternalError, Problem
+from healthguard.telemetry import metadata_for_call
 from serving.tfs.client import CallFailed
 from serving.tfs.client import Prediction as Answer
 
@@ -49,6 +50,9 @@ BLAMED = frozenset(
     }
 )
 """Codes that count against the replica."""
+
+SCORES = "serving_default"
+"""The signature by which versions are judged: heat maps take longer, and are asked for by few."""
 
 PATIENCE_S = 1.0
 """A deadline that is shorter is the client's own wish: that it passed says nothing of the replica."""
@@ -125,6 +129,7 @@ class Calls:
             except TimeoutError as exc:
                 raise PredictionTimeout from exc
             except BadScores as exc:
+                self.metrics.call_failed(name, attempt.version or 0)
                 log.error("prediction_scores_refused", model=name)  # noqa: TRY400 - the text of scores stays out of logs
                 raise InternalError from exc
         except Problem as problem:
@@ -176,13 +181,21 @@ class Calls:
         replica.in_flight += 1
         started = now_s()
         try:
-            answer = await replica.client.predict(version.model, version.number, signature, inputs, timeout_s=timeout_s)
+            answer = await replica.client.predict(
+                version.model, version.number, signature, inputs, timeout_s=timeout_s, metadata=metadata_for_call()
+            )
         except CallFailed as exc:
+            # A deadline that was the client's own wish says nothing of the version, either.
+            if signature == SCORES and not (exc.code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s < PATIENCE_S):
+                self.metrics.call_failed(version.model, version.number, exc.code.name)
             self._blame(version, replica, exc.code, timeout_s)
             raise
         finally:
             replica.in_flight -= 1
-        replica.conduct.answered(now_s() - started)
+            elapsed_s = now_s() - started
+            if signature == SCORES:
+                self.metrics.called(version.model, version.number, elapsed_s)
+        replica.conduct.answered(elapsed_s)
         if len(version.replicas) > 1:
             self._judge(version, replica)
         return answer

@@ -87,30 +87,38 @@ def _declared(model: Object, by_version: Mapping[tuple[str, int], Sequence[Objec
     """
     with _of_its_form():
         name, traffic = str(model["metadata"]["name"]), traffic_of(model)
-        endpoints = {version: endpoints_of(by_version.get((name, version), ())) for version in traffic.versions}
+        # The one that is to answer next is connected to before it does.
+        versions = traffic.versions | {int(model["spec"]["traffic"]["stable"])}
+        endpoints = {version: endpoints_of(by_version.get((name, version), ())) for version in versions}
         return DeclaredModel(name, traffic, endpoints)
 
 
 def traffic_of(model: Object) -> Traffic:
     """
-    Return how a ServedModel wants its requests split.
+    Return how the requests for a ServedModel are split.
 
-    While the operator rolls a version out, `status.rollout.canaryPercent` is the share of the moment, and 0 once it
-    was taken back; otherwise the spec's own stands.
+    `status.answering` is the version that answers by the operator's word: the stable one of the spec as soon as its
+    servers are complete, until then the one before it. While the operator rolls a canary out,
+    `status.rollout.canaryPercent` is its share of the moment, and 0 once it was taken back. What the status says of
+    another canary is of the past.
     """
-    wished = model["spec"]["traffic"]
+    wished, status = model["spec"]["traffic"], model.get("status") or {}
+    stable = int(status.get("answering", wished["stable"]))
     canary, shadow = wished.get("canary"), wished.get("shadow")
-    rollout = (model.get("status") or {}).get("rollout") or {}
+    rollout = status.get("rollout") or {}
+    share: float = 0.0
+    if canary and rollout.get("version") == canary["version"]:
+        share = float(rollout["canaryPercent"])
+    elif canary and "rollout" not in model["spec"]:
+        share = float(canary.get("percent", 0))
     return Traffic(
-        int(wished["stable"]),
-        Canary(
-            int(canary["version"]),
-            float(rollout.get("canaryPercent", canary.get("percent", 0))),
-            bool(canary.get("sticky", False)),
-        )
-        if canary
+        stable,
+        Canary(int(canary["version"]), share, bool(canary.get("sticky", False)))
+        if canary and int(canary["version"]) != stable
         else None,
-        Shadow(int(shadow["version"]), float(shadow.get("percent", 100))) if shadow else None,
+        Shadow(int(shadow["version"]), float(shadow.get("percent", 100)))
+        if shadow and int(shadow["version"]) != stable
+        else None,
     )
 
 

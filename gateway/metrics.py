@@ -12,6 +12,11 @@ from healthguard.metrics import DURATION_BUCKETS_S
 DIFFERENCE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 LAG_INTERVAL_S = 0.25
+# Finer than the durations of requests: a rollout is judged by how many calls are slower than a limit.
+CALL_BUCKETS_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
+    *(1.0, 1.5, 2.5, 5.0, 10.0, 30.0),
+)
 
 
 class PredictionMetrics:
@@ -61,6 +66,17 @@ class PredictionMetrics:
         self.cache = self._counter(
             "prediction_cache", "Questions to the cache of answers: hit or miss.", *("model", "result")
         )
+        self.calls = self._histogram(
+            "model_call_duration_seconds",
+            "Time of one call for scores, failed ones too, whoever asked: a client, or a comparison.",
+            *("model", "version"),
+            buckets=CALL_BUCKETS_S,
+        )
+        self.call_failures = self._counter(
+            "model_call_failures",
+            "Such calls that failed, by gRPC code, or whose answer held no scores (BAD_SCORES).",
+            *("model", "version", "code"),
+        )
         self.comparisons = self._counter(
             "version_comparisons",
             "Answers of a version on trial (canary or shadow) held against the stable one's: agree, differ, failed, "
@@ -108,6 +124,14 @@ class PredictionMetrics:
         """Count one prediction, once its client can have it."""
         self.predictions.labels(model, version, outcome).inc()
         self.callers.labels(model, version, caller_kind).inc()
+
+    def called(self, model: str, version: int, seconds: float) -> None:
+        """Observe one call for scores."""
+        self.calls.labels(model, version).observe(seconds)
+
+    def call_failed(self, model: str, version: int, code: str = "BAD_SCORES") -> None:
+        """Count a call for scores that gave none."""
+        self.call_failures.labels(model, version, code).inc()
 
     def observe_phases(self, model: str, version: int, phases: Mapping[str, float]) -> None:
         """Observe how long each phase of one prediction took, seconds."""

@@ -1,16 +1,18 @@
 """Store predictions in records; nobody is given an answer that is not stored."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from gateway.metrics import PredictionMetrics
 from gateway.predictor import Outcome, remaining_s
 from gateway.problems import BadUpstream, IdempotencyMismatch, NotStored, UpstreamUnavailable
+from gateway.saves import Save, Saves
 from gateway.schemas import NewPrediction
 from gateway.uploads import Upload
 from gateway.upstream import Answer, Upstream
@@ -21,11 +23,18 @@ log = structlog.get_logger()
 
 GATEWAY_HEADER = "X-HealthGuard-Gateway"
 ANONYMOUS_HEADER = "X-HealthGuard-Anonymous"
+JSON = {"Content-Type": "application/json"}
 REFUSALS: dict[str, type[Problem]] = {"idempotency-mismatch": IdempotencyMismatch, "patient-not-allowed": Forbidden}
 """Problems of records that the client has caused; any other refusal is between records and us."""
 AGAIN = (
     "It is not known whether the prediction was stored. Send it again with an Idempotency-Key to have it stored once."
 )
+
+
+class _Saved(BaseModel):
+    """Records' answer to several saves."""
+
+    saved: list[NewPrediction]
 
 
 class Records:
@@ -35,11 +44,15 @@ class Records:
         self.upstream = upstream
         self._secret = secret
         self._metrics = metrics
+        self._saves = Saves(self._store_one, self._store_many)
 
     def headers_for(self, caller: Caller | None) -> dict[str, str]:
         """Return the headers that say who asks: the caller's own token, or our word for a caller without one."""
-        if caller is not None:
-            return {"Authorization": f"Bearer {caller.token}"}
+        return self._headers_of(caller.token if caller is not None else None)
+
+    def _headers_of(self, token: str | None) -> dict[str, str]:
+        if token is not None:
+            return {"Authorization": f"Bearer {token}"}
         return {GATEWAY_HEADER: self._secret, ANONYMOUS_HEADER: "1"}
 
     async def save(
@@ -68,27 +81,74 @@ class Records:
             Unauthorized, Forbidden: records refused the caller's token, which may have expired meanwhile.
             BadUpstream: records' answer is not of the agreed form.
         """
-        headers = {**self.headers_for(caller), GATEWAY_HEADER: self._secret, "Content-Type": "application/json"}
-        if idempotency_key is not None:
-            headers["Idempotency-Key"] = idempotency_key
+        timeout_s = max(remaining_s(deadline), self.upstream.timeout_s / 2)
+        token = caller.token if caller is not None else None
+        save = Save(token, to_json(new_record(outcome, upload, patient)), request_id)
         started = time.perf_counter()
-        try:
-            answer = await self.upstream.call(
-                "POST",
-                "/v1/predictions",
-                request_id=request_id,
-                headers=headers,
-                body=to_json(new_record(outcome, upload, patient)),
-                timeout_s=max(remaining_s(deadline), self.upstream.timeout_s / 2),
-            )
-        except UpstreamUnavailable as exc:
-            raise NotStored(AGAIN) from exc
+        if idempotency_key is None:
+            stored = await self._saves.store(save, timeout_s)
+        else:
+            # A repeat may be refused, or get another record than its own: that is between it and records alone.
+            stored = await self._store_one(save, timeout_s, {"Idempotency-Key": idempotency_key})
         model, version = outcome.contract.model, outcome.contract.version
         self._metrics.observe_phases(model, version, {"save": time.perf_counter() - started})
-        stored = _stored(answer)
         self._metrics.made(model, version, outcome.finding.outcome, outcome.caller_kind)
         stored.cached = outcome.cached
         return stored
+
+    async def _store_one(
+        self, save: Save, timeout_s: float | None, headers: Mapping[str, str] | None = None
+    ) -> NewPrediction:
+        """
+        Store one record for its caller.
+
+        Raises:
+            Problem: as `save` says.
+        """
+        asking = self._headers_of(save.token) | {GATEWAY_HEADER: self._secret} | JSON | dict(headers or {})
+        return _stored(await self._call("/v1/predictions", asking, save.record, save.request_id, timeout_s))
+
+    async def _store_many(self, saves: Sequence[Save]) -> Sequence[NewPrediction] | None:
+        """
+        Store several records, all or none; None: they were refused.
+
+        Raises:
+            NotStored: records is away, late or failing.
+            BadUpstream: records' answer is not of the agreed form.
+        """
+        asking = {GATEWAY_HEADER: self._secret, **JSON}
+        each = (b'{"token":%b,"record":%b}' % (to_json(save.token), save.record) for save in saves)
+        body = b'{"saves":[%b]}' % b",".join(each)
+        answer = await self._call("/v1/predictions/together", asking, body, saves[0].request_id, None)
+        if 400 <= answer.status < 500 and answer.status != 429:
+            log.info("predictions_refused_together", status=answer.status, problem=_slug(answer))
+            return None
+        if answer.status != 201:
+            log.warning("predictions_not_stored", status=answer.status, problem=_slug(answer), count=len(saves))
+            raise NotStored(AGAIN)
+        try:
+            found = _Saved.model_validate_json(answer.body).saved
+        except ValidationError as exc:
+            raise BadUpstream from exc
+        if len(found) != len(saves):
+            raise BadUpstream
+        return found
+
+    async def _call(
+        self, path: str, headers: Mapping[str, str], body: bytes, request_id: str, timeout_s: float | None
+    ) -> Answer:
+        """
+        Send something to be stored.
+
+        Raises:
+            NotStored: records is away or late.
+        """
+        try:
+            return await self.upstream.call(
+                "POST", path, request_id=request_id, headers=headers, body=body, timeout_s=timeout_s
+            )
+        except UpstreamUnavailable as exc:
+            raise NotStored(AGAIN) from exc
 
 
 def new_record(outcome: Outcome, upload: Upload, patient: str | None) -> dict[str, Any]:

@@ -59,7 +59,10 @@ class Shadows:
             deadline = asyncio.get_running_loop().time() + self._timeout_s
             answer = await self._calls.once(version, replica, "serving_default", {"image": rows}, deadline)
             self._weigh(model, trial, answered, _scored(contract, *scores_of(answer)))
-        except (CallFailed, ModelUnavailable, BadScores, TimeoutError):
+        except BadScores:
+            self._metrics.call_failed(model.name, number)
+            self._count(model, trial, "failed")
+        except (CallFailed, ModelUnavailable, TimeoutError):
             self._count(model, trial, "failed")
 
     def _weigh(self, model: ServedModel, trial: int, one: Scored, other: Scored) -> None:

@@ -3,9 +3,9 @@ What makes an ASGI application a HealthGuard service: request ids, one log line 
 health and metrics routes. Each service's `app.py` calls `install` once.
 """
 
+import os
 import re
 import time
-import uuid
 from typing import Any
 
 import structlog
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from healthguard import health, metrics, problems
 from healthguard.health import Health
 from healthguard.metrics import HttpMetrics
-from healthguard.telemetry import context_from, tracer
+from healthguard.telemetry import context_from, is_traced, tracer
 
 log = structlog.get_logger()
 
@@ -47,10 +47,22 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = (_sent_request_id(scope) if self.trust_request_id else None) or uuid.uuid4().hex
+        request_id = (_sent_request_id(scope) if self.trust_request_id else None) or os.urandom(16).hex()
         scope["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        headers = scope["headers"]
+        if not is_traced(headers):
+            self._finish(scope, await self._answer(scope, receive, send, request_id), started)
+            return
+        with tracer.start_as_current_span("request", context_from(headers), trace.SpanKind.SERVER) as span:
+            status = await self._answer(scope, receive, send, request_id)
+            span.update_name(f"{_method_of(scope)} {route_of(scope)}")
+            span.set_attribute("http.response.status_code", status)
+            self._finish(scope, status, started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> int:
+        """Have the request answered, with its id; return the status."""
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -60,23 +72,18 @@ class RequestContext:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        with tracer.start_as_current_span("request", context_from(headers), trace.SpanKind.SERVER) as span:
-            try:
-                await self.app(scope, receive, send_with_id)
-            except Exception as exc:
-                response = await problems.on_anything_else(Request(scope), exc)
-                if not status:
-                    await response(scope, receive, send_with_id)
-                status = response.status_code
-            self._finish(scope, span, status, time.perf_counter() - started)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as exc:
+            response = await problems.on_anything_else(Request(scope), exc)
+            if not status:
+                await response(scope, receive, send_with_id)
+            status = response.status_code
+        return status
 
-    def _finish(self, scope: Scope, span: trace.Span, status: int, duration_s: float) -> None:
-        """Log, count and name the span by the route's template: a path may hold what a client typed."""
-        endpoint = route_of(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        span.update_name(f"{method} {endpoint}")
-        span.set_attribute("http.response.status_code", status)
+    def _finish(self, scope: Scope, status: int, started: float) -> None:
+        """Log and count by the route's template: a path may hold what a client typed."""
+        endpoint, method, duration_s = route_of(scope), _method_of(scope), time.perf_counter() - started
         self.metrics.observe(endpoint, method, status, duration_s)
         if endpoint not in _QUIET:
             duration_ms = round(duration_s * 1000, 2)
@@ -108,6 +115,11 @@ class Faults:
             if started or scope["type"] != "http":
                 raise
             await (await problems.on_anything_else(Request(scope), exc))(scope, receive, send)
+
+
+def _method_of(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
 
 
 def route_of(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -10,7 +11,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from healthguard import edge, tls
+from healthguard import edge, memory, tls
 from healthguard.edge import Connection, Door
 from healthguard.health import Health
 from healthguard.metrics import HttpMetrics
@@ -35,6 +36,11 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._health = health
         self._drain_s = drain_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and take what has been made until now for what stays."""
+        await super().startup(sockets)
+        memory.settle()
 
     async def on_tick(self, counter: int) -> bool:
         """Cut who is too slow: one look at all connections costs less than a timer for each request."""
@@ -67,6 +73,7 @@ class ServingLoop(uvloop.Loop):
 
 def serve(app: FastAPI, settings: Settings) -> None:
     """Run *app* until SIGTERM or Ctrl-C."""
+    memory.keep_freed_blocks()
     DrainingServer(server_config(app, settings), app.state.health, settings.drain_s).run()
 
 

@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry: W3C trace context in and out, spans over OTLP/HTTP where an endpoint is set."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import propagate, trace
@@ -24,7 +24,9 @@ exceptions, all of which can hold patient data. `healthguard.http` has ours.
 """
 
 tracer = trace.get_tracer("healthguard")
-"""Spans cost nothing until `configure_tracing` was called with an endpoint."""
+
+_NO_PROVIDER = trace.get_tracer_provider()
+"""What stands in for a provider until there is one."""
 
 
 def configure_tracing(service: str, otlp_endpoint: str | None) -> None:
@@ -44,13 +46,29 @@ def provider(service: str, exporter: SpanExporter) -> TracerProvider:
     return made
 
 
-def context_from(headers: Mapping[str, str]) -> Context:
+def is_traced(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """
+    Tell whether a request belongs to a trace: the caller's, or ours where traces are recorded.
+
+    Otherwise there is nothing to carry on, and even spans that nobody records would cost more than routing.
+    """
+    recording = trace.get_tracer_provider() is not _NO_PROVIDER
+    return recording or any(name == b"traceparent" for name, _ in headers)
+
+
+def context_from(headers: Sequence[tuple[bytes, bytes]]) -> Context:
     """Return the trace context that a caller sent."""
-    return propagate.extract(headers)
+    return propagate.extract({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
 
 
 def headers_for_call() -> dict[str, str]:
     """Return the headers that carry the current trace to the next service; empty where nothing is traced."""
     headers: dict[str, str] = {}
-    propagate.inject(headers)
+    if trace.get_current_span() is not trace.INVALID_SPAN:
+        propagate.inject(headers)
     return headers
+
+
+def metadata_for_call() -> list[tuple[str, str]]:
+    """Return the same for a call over gRPC: the trace's own two fields, and nothing else that a client has sent."""
+    return [(name, value) for name, value in headers_for_call().items() if name in ("traceparent", "tracestate")]

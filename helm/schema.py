@@ -57,6 +57,7 @@ BY_CHART: dict[str, frozenset[str]] = {
     "operator": frozenset(
         {
             "namespaces",
+            "see_devices",
             "image",
             "modelserver_image",
             "tensorflow_serving_image",
@@ -69,6 +70,14 @@ BY_CHART: dict[str, frozenset[str]] = {
             "model_tls_secret",
             "model_tls_name",
             "model_tls_cert_file",
+            "gateway_service",
+            "gateway_namespace",
+            "gateway_ca_file",
+            "metrics_provider",
+            "metrics_service",
+            "metrics_port",
+            "own_namespace",
+            "prometheus_url",
         }
     ),
 }
@@ -243,12 +252,16 @@ def values() -> Schema:
         ),
         auth=served("auth", database=secret),
         records=served("records", database=secret),
-        operator=closed(enabled=FLAG, clusterWide=FLAG, **pods("operator")),
+        operator=closed(enabled=FLAG, clusterWide=FLAG, seeDevices=FLAG, **pods("operator")),
         models={
             "type": "object",
             "propertyNames": {"pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$", "maxLength": 40},
             "additionalProperties": MODEL,
         },
+        autoscaling=closed(
+            provider=one_of("none", "builtin", "keda", "prometheus-adapter"),
+            prometheusURL={"type": "string", "pattern": "^(https?://[A-Za-z0-9._:/-]+)?$", "maxLength": 1024},
+        ),
         demonstrationModels=closed(
             enabled=FLAG,
             claimName=NAMED,

@@ -40,7 +40,7 @@ def _explained() -> Iterator[None]:
     """Turn what may go wrong into a sentence and an exit code."""
     try:
         # What these raise can only be named where their packages are.
-        from models.approval import KeyRefused  # noqa: PLC0415
+        from healthguard.dsse import KeyRefused  # noqa: PLC0415
         from models.artifact import ArtifactError  # noqa: PLC0415
         from models.importing.request import CannotImport  # noqa: PLC0415
 
@@ -218,7 +218,8 @@ def approve(
 ) -> None:
     """Approve a version: verify it, then sign a statement of its digest, its use and the time; it lies beside it."""
     with _explained():
-        from models import approval, artifact, verification  # noqa: PLC0415 - as above
+        from healthguard import approval, dsse  # noqa: PLC0415 - as above
+        from models import artifact, verification  # noqa: PLC0415 - as above
 
         until = _day(expires)
         for option, words in (("--signer", signer), ("--intended-use", intended_use)):
@@ -242,7 +243,7 @@ def approve(
             datetime.now(UTC),
             until,
         )
-        signed = approval.sign(statement, approval.private_key(key.read_bytes(), _secret(key)))
+        signed = approval.sign(statement, dsse.private_key(key.read_bytes(), _secret(key)))
         path = approval.beside(place)
         scratch = path.with_name(f".{path.name}")
         scratch.write_bytes(signed)
@@ -262,6 +263,23 @@ def list_(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
         [asdict(each) for each in found],
         as_json=as_json,
     )
+
+
+@app.command()
+def status(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Default: all.")] = None,
+    *,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Default: kubectl's.")] = "",
+    context: Annotated[str, typer.Option("--context", metavar="NAME", help="Default: kubectl's.")] = "",
+    watch: Annotated[bool, typer.Option("--watch/--no-watch", "-w", help="Again whenever something changes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a cluster serves: versions, pods, the measured split, rollouts and what is wrong."""
+    with _explained():
+        from serving.operator.kubectl import Place  # noqa: PLC0415 - as above
+        from serving.operator.rollout_cli import show_models  # noqa: PLC0415
+
+        show_models(Place(namespace, context), model, watch=watch, as_json=as_json)
 
 
 @app.command()

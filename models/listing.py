@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import approval, artifact, signing
+from healthguard import approval
+from models import artifact, signing
 
 _CONTRACT_BYTES_MAX = 64 * 1024
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import approval, artifact
+from healthguard import dsse
+from models import artifact
 
 BYTES_MAX = 16 * 1024 * 1024
 
@@ -35,7 +36,7 @@ def sign(version_folder: Path, private_key: Path, password: str | None = None) -
     Raises:
         SigningNotInstalled: the package is not here.
         artifact.TamperedError: the folder holds what no version may hold.
-        approval.KeyRefused: the key cannot be used.
+        dsse.KeyRefused: the key cannot be used.
     """
     library = _library()
     artifact.files(version_folder)
@@ -43,7 +44,7 @@ def sign(version_folder: Path, private_key: Path, password: str | None = None) -
     scratch = path.with_name(f".{path.name}")
     # A password is bytes for cryptography, which the library's annotation does not say.
     secret: Any = None if password is None else password.encode()
-    approval.private_key(private_key.read_bytes(), secret)
+    dsse.private_key(private_key.read_bytes(), secret)
     config = library.signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret)
     config.set_hashing_config(_everything(library)).sign(version_folder, scratch)
     scratch.replace(path)
@@ -57,7 +58,7 @@ def verify(version_folder: Path, public_keys: Sequence[Path]) -> Path:
     Raises:
         SigningNotInstalled: the package is not here.
         SignatureRefused: there is none, by none of the keys, or a file was changed, removed or added.
-        approval.KeyRefused: a key is none that we know.
+        dsse.KeyRefused: a key is none that we know.
     """
     library = _library()
     signature = beside(version_folder)
@@ -67,7 +68,7 @@ def verify(version_folder: Path, public_keys: Sequence[Path]) -> Path:
         raise SignatureRefused(f"{signature.name} is larger than {BYTES_MAX} bytes")
     reasons = []
     for key in public_keys:
-        approval.public_key(key.read_bytes())
+        dsse.public_key(key.read_bytes())
         config = library.verifying.Config().use_elliptic_key_verifier(public_key=key)
         try:
             with _quiet():

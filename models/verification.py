@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from models import approval, artifact, signing
+from healthguard import approval, dsse
+from models import artifact, signing
 from models.artifact import ArtifactError, TamperedError
 from models.importing.documents import outcome
 from models.importing.pictures import read
@@ -108,7 +109,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
         return Check(name, None, str(error))
     except (ArtifactError, signing.SignatureRefused, signing.SigningNotInstalled) as error:
         return Check(name, False, str(error))
-    except (approval.ApprovalRefused, approval.KeyRefused) as error:
+    except (approval.ApprovalRefused, dsse.KeyRefused) as error:
         return Check(name, False, str(error))
     except OSError as error:
         return Check(name, False, f"{Path(error.filename or '?').name} cannot be read")
@@ -142,7 +143,7 @@ def _approval(folder: Path, asked: Asked, now: datetime) -> str:
         raise _NotThere("not approved by anybody")
     if not asked.keys:
         _no_keys(asked.approval_required, "approval")
-    trusted = [approval.public_key(_start(key, approval.KEY_BYTES_MAX)) for key in asked.keys]
+    trusted = [dsse.public_key(_start(key, dsse.KEY_BYTES_MAX)) for key in asked.keys]
     found = approval.verify(_start(path, approval.BYTES_MAX + 1), artifact.digest(folder), trusted, now=now)
     return f"by {found.signer} for {found.intended_use!r} until {found.expires.date().isoformat()}"
 

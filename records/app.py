@@ -20,7 +20,7 @@ from healthguard.metrics import HttpMetrics
 from healthguard.problems import responses
 from healthguard.telemetry import NO_TELEMETRY
 from healthguard.tls import trusting
-from healthguard.tokens import Fetch, Keys, TokenVerifier
+from healthguard.tokens import Fetch, Keys, RememberingVerifier, TokenVerifier
 from records.cursors import Cursors
 from records.deps import FromGateway, Resources, State
 from records.expiry import forget_keys_forever
@@ -30,7 +30,10 @@ from records.routes import old_names, predictions
 from records.settings import RecordsSettings
 
 BODY_BYTES_MAX = 32 * 1024
-"""Our longest body has a recommendation of 2000 characters and a file name, each of up to 12 bytes as JSON escapes."""
+"""
+Our longest record has a recommendation of 2000 characters and a file name, each of up to 12 bytes as JSON escapes. Some
+twenty usual ones, with their tokens, are stored together.
+"""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
 
@@ -92,7 +95,7 @@ async def running(app: FastAPI, settings: RecordsSettings, fetch: Fetch) -> Asyn
         yield State(
             resources=Resources(
                 database=database,
-                verifier=TokenVerifier(keys, settings.token_issuer, settings.token_audience),
+                verifier=RememberingVerifier(TokenVerifier(keys, settings.token_issuer, settings.token_audience)),
                 pseudonyms=Pseudonyms(root),
                 cursors=Cursors(root),
                 gateway_secret=settings.gateway_secret,

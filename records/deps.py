@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from healthguard import tls, tokens
 from healthguard.database import Database
 from healthguard.problems import Unauthorized
-from healthguard.tokens import TokenVerifier, bearer_token
+from healthguard.tokens import RememberingVerifier, bearer_token
 from records import cursors, pseudonyms
 from records.problems import GatewayOnly
 from records.schemas import IdempotencyText
@@ -31,7 +31,7 @@ class Resources:
     """What lives as long as the process; the lifespan builds it."""
 
     database: Database
-    verifier: TokenVerifier
+    verifier: RememberingVerifier
     pseudonyms: pseudonyms.Pseudonyms
     cursors: cursors.Cursors
     gateway_secret: SecretStr
@@ -80,7 +80,18 @@ async def _caller(request: Request, needs: Needs) -> tokens.Caller:
         Unauthorized: no token, one that does not hold, or one of somebody who is not a person of ours.
         Unavailable: auth's keys cannot be had.
     """
-    caller = await needs.verifier.verify(bearer_token(request.headers.get("Authorization")))
+    return await caller_with(bearer_token(request.headers.get("Authorization")), needs)
+
+
+async def caller_with(token: str, needs: Resources) -> tokens.Caller:
+    """
+    Return whom a token speaks for.
+
+    Raises:
+        Unauthorized: it does not hold, or is of somebody who is not a person of ours.
+        Unavailable: auth's keys cannot be had.
+    """
+    caller = await needs.verifier.verify(token)
     try:
         UUID(caller.subject)
     except ValueError as exc:

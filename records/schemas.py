@@ -17,9 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from healthguard.tokens import TOKEN_BYTES_MAX
 from records.cursors import CURSOR_LENGTH_MAX
 
 PAGE_MAX = 200
+SAVES_MAX = 64
 INDETERMINATE = "Indeterminate"
 _BIGINT_MAX = 2**63 - 1
 
@@ -109,6 +111,20 @@ class NewPrediction(Body):
         return self
 
 
+class Save(Body):
+    """A model's answer, and for whom it was made."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=TOKEN_BYTES_MAX)] | None
+    """The caller's own access token; null: the gateway vouches for a caller without one."""
+    record: NewPrediction
+
+
+class Saves(Body):
+    """Model answers to be stored together: all of them, or none."""
+
+    saves: Annotated[list[Save], Field(min_length=1, max_length=SAVES_MAX)]
+
+
 class Correction(Body):
     """What an owner may correct; what is left out, or null, stays."""
 
@@ -150,6 +166,12 @@ class PredictionOut(BaseModel):
     corrected_at: AwareDatetime | None
     patient: str | None
     """The pseudonym, never the number."""
+
+
+class Saved(BaseModel):
+    """What was stored together, in the order in which it was sent."""
+
+    saved: list[PredictionOut]
 
 
 class Page(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Select, and_, bindparam, delete, func, insert, or_, select, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -119,6 +120,28 @@ def _insert_under_key() -> Any:
 
 
 _INSERT_UNDER_KEY = _insert_under_key()
+
+
+def _insert_many() -> Any:
+    """
+    Return one statement for any number of rows: each column comes as an array.
+
+    A list of VALUES would be another statement for each number of rows, to be compiled and planned anew.
+    """
+    arrays = [bindparam(column.name, type_=ARRAY(column.type)) for column in _SAVED_COLUMNS]
+    names = [column.name for column in _SAVED_COLUMNS]
+    sent = func.unnest(*arrays).table_valued(*names).render_derived("sent")
+    return insert(_PREDICTIONS).from_select(names, select(*sent.c)).returning(_PREDICTIONS.c.id, _PREDICTIONS.c.number)
+
+
+_INSERT_MANY = _insert_many()
+
+
+async def insert_records(session: AsyncSession, rows: Sequence[Row]) -> dict[UUID, int]:
+    """Insert *rows*, one round trip, and return their numbers by id."""
+    columns = {column.name: [row[column.name] for row in rows] for column in _SAVED_COLUMNS}
+    found = await session.execute(_INSERT_MANY, columns)
+    return {row.id: row.number for row in found}
 
 
 async def insert_record(session: AsyncSession, row: Row) -> PredictionOut:

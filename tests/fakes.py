@@ -43,6 +43,8 @@ class FakeModelServer:
     """What every place of a heat map has."""
     images: list[np.ndarray[Any, Any]] = field(default_factory=list)
     """What it was asked about."""
+    traceparents: list[str | None] = field(default_factory=list)
+    """Of which trace each of them was."""
     predict_calls: int = 0
     explain_calls: int = 0
     address: str = ""
@@ -85,6 +87,8 @@ class FakeModelServer:
             await context.abort(self.failures.pop(0), "as the test said")
         images = to_array(request.inputs["image"])
         self.images.append(images)
+        sent: dict[str, Any] = dict(context.invocation_metadata() or ())
+        self.traceparents.append(sent.get("traceparent"))
         for output, value in (("probability", self.probability), ("ood_score", self.ood_score)):
             response.outputs[output].CopyFrom(from_array(np.full(len(images), value, np.float32), typed=True))
         return response

@@ -15,13 +15,14 @@ from gateway.deps import (
     SmallImage,
     served,
 )
+from gateway.direct import DirectRoute
 from gateway.forwarding import Passed, forward
 from gateway.openapi import image_body, prediction_responses
 from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored, TooManyRequests
 from gateway.schemas import OldRisk, Prediction
 from gateway.served import ServedModel
 
-router = APIRouter(prefix="/api", tags=["anemia, old names"])
+router = APIRouter(prefix="/api", tags=["anemia, old names"], route_class=DirectRoute)
 
 RESULTS = Passed("/results", ("GET",))
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, status
 
 from gateway.contracts import INDETERMINATE
 from gateway.deps import Caller, Deadline, IdempotencyKey, Image, ModelPredictor, Records, RequestId, served
+from gateway.direct import DirectRoute
 from gateway.openapi import image_body, prediction_responses
 from gateway.predictor import Outcome
 from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored
@@ -13,7 +14,7 @@ from gateway.schemas import OldPrediction, OldPredictionAndRecord, OldRecord
 from gateway.served import ServedModel
 from gateway.uploads import Upload
 
-router = APIRouter(prefix="/api", tags=["breast cancer, old names"])
+router = APIRouter(prefix="/api", tags=["breast cancer, old names"], route_class=DirectRoute)
 
 CancerModel = Annotated[ServedModel, Depends(served("cancer"))]
 

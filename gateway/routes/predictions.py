@@ -15,6 +15,7 @@ from gateway.deps import (
     Records,
     RequestId,
 )
+from gateway.direct import DirectRoute
 from gateway.explain import overlay
 from gateway.openapi import OVERLAY, image_body, prediction_responses
 from gateway.predictor import Outcome
@@ -22,7 +23,7 @@ from gateway.problems import BadUpstream, IdempotencyMismatch, NoExplanation, No
 from gateway.schemas import Explanation, NewPrediction
 from healthguard.problems import Forbidden
 
-router = APIRouter(prefix="/api/v1", tags=["predictions"])
+router = APIRouter(prefix="/api/v1", tags=["predictions"], route_class=DirectRoute)
 
 PNG = "image/png"
 

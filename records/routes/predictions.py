@@ -5,7 +5,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from healthguard import tokens
 from healthguard.problems import NotFound, Unauthorized, Unavailable, ValidationFailed, responses
@@ -22,8 +21,10 @@ from records.deps import (
     ReadSession,
     Resources,
     Session,
+    caller_with,
 )
 from records.problems import GatewayOnly, IdempotencyMismatch, InvalidCursor, NotTheOwner, PatientNotAllowed
+from records.pseudonyms import Patient
 from records.rows import model_row
 from records.schemas import (
     INDETERMINATE,
@@ -34,6 +35,8 @@ from records.schemas import (
     Page,
     PageQuery,
     PredictionOut,
+    Saved,
+    Saves,
     Search,
     Summary,
 )
@@ -57,18 +60,63 @@ async def create_record(
 
     The same `Idempotency-Key` again, for the same model, image and patient, answers with the row that is there.
     """
-    owner = None if caller is None else UUID(caller.subject)
-    row = model_row(new, owner, await _pseudonym(new, caller, session, needs))
     if key is None:
-        return await store.insert_record(session, row)
+        return (await _store([(new, caller)], needs))[0]
+    owner, patient = _owner(caller), _patient(new, caller, needs)
+    if patient is not None:
+        await store.know_patient(session, patient)
+    row = model_row(new, owner, patient.pseudonym if patient is not None else None)
     return await store.insert_once(session, row, store.KeyHolder.of(owner, key), needs.idempotency_life)
 
 
-async def _pseudonym(
-    new: NewPrediction, caller: tokens.Caller | None, session: AsyncSession, needs: Resources
-) -> str | None:
+@router.post(
+    "/together",
+    status_code=201,
+    dependencies=[Gateway],
+    summary="Store several model answers at once",
+    responses=responses(Unauthorized, GatewayOnly, PatientNotAllowed, Unavailable),
+)
+async def create_records(new: Saves, needs: Needs) -> Saved:
     """
-    Return the pseudonym of the patient whom the prediction is about, and see to it that they are known.
+    Store model answers of several callers in one transaction, each under its own caller's token: all of them, or none.
+
+    A gateway under load has some to store at any moment; together they cost little more than one. Where one of them is
+    refused, so are all, and the gateway stores them one by one to learn which.
+    """
+    answers = [(save.record, await caller_with(save.token, needs) if save.token else None) for save in new.saves]
+    return Saved(saved=await _store(answers, needs))
+
+
+async def _store(
+    answers: Sequence[tuple[NewPrediction, tokens.Caller | None]], needs: Resources
+) -> list[PredictionOut]:
+    """
+    Store model answers with whom they were made for, in one transaction.
+
+    Raises:
+        PatientNotAllowed: a caller named a patient who may not.
+    """
+    sealed = [_patient(new, caller, needs) for new, caller in answers]
+    rows = [
+        model_row(new, _owner(caller), patient.pseudonym if patient is not None else None)
+        for (new, caller), patient in zip(answers, sealed, strict=True)
+    ]
+    patients = [patient for patient in sealed if patient is not None]
+    async with needs.database.write() if patients else needs.database.write_one() as session:
+        for patient in patients:
+            await store.know_patient(session, patient)
+        numbers = await store.insert_records(session, rows)
+    needs.saved.labels("model").inc(len(rows))
+    return [PredictionOut.model_validate(row | {"number": numbers[row["id"]]}) for row in rows]
+
+
+def _owner(caller: tokens.Caller | None) -> UUID | None:
+    return None if caller is None else UUID(caller.subject)
+
+
+def _patient(new: NewPrediction, caller: tokens.Caller | None, needs: Resources) -> Patient | None:
+    """
+    Return the patient whom a prediction is about, sealed.
 
     Raises:
         PatientNotAllowed: the caller may not name one; a forged finding would stand in that patient's history.
@@ -77,9 +125,7 @@ async def _pseudonym(
         return None
     if caller is None or caller.role is not Role.DOCTOR:
         raise PatientNotAllowed
-    patient = needs.pseudonyms.seal(new.site or "", new.patient)
-    await store.know_patient(session, patient)
-    return patient.pseudonym
+    return needs.pseudonyms.seal(new.site or "", new.patient)
 
 
 @router.get(

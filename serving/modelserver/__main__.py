@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
+from healthguard import memory
 from healthguard.logging import configure_logging
 from serving.modelserver import flags as command_line
 from serving.modelserver.config import BadConfig, batching_of, models_of
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
         print(f"modelserver: {exc}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         return 2
     configure_logging("modelserver", cast(Literal["DEBUG", "INFO", "WARNING"], flags.log_level))
+    memory.keep_freed_blocks()
     try:
         asyncio.run(run(flags, configured, batching, certificates, metrics))
     except (NothingToServe, CannotListen) as exc:

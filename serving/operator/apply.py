@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from serving.operator.events import turn
+from serving.operator.events import turns
 from serving.operator.kubernetes import Api, CallFailed
-from serving.operator.manifests import Owner
 from serving.operator.observe import Observed
 from serving.operator.plan import Plan, refused
-from serving.operator.spec import API_VERSION, GROUP, KIND
+from serving.operator.spec import KIND
 
 log = structlog.get_logger()
 
@@ -29,6 +28,9 @@ async def carry_out(api: Api, observed: Observed, plan: Plan) -> None:
     """
     what = ""
     try:
+        for name, pods in plan.shrink.items():
+            what = f"to take pods away from Deployment {name}"
+            await api.scale(observed.owner.namespace, name, pods)
         for manifest in plan.apply:
             what = f"{manifest['kind']} {manifest['metadata']['name']}"
             await api.apply(manifest)
@@ -45,9 +47,11 @@ async def _tell(api: Api, observed: Observed, status: dict[str, object]) -> None
     # Each write wakes the watch up: the same status again would be a loop.
     if status == observed.status:
         return
-    await api.apply_status(_document(observed.owner, status))
-    event = turn(observed.owner, observed.status, status, now=clock(), instance=socket.gethostname())
-    if event is not None:
+    owner = observed.owner
+    # With the uid, a model that was removed and made again meanwhile does not get the status of the old one.
+    metadata = {"namespace": owner.namespace, "name": owner.name, "uid": owner.uid}
+    await api.write_status(KIND, metadata, status)
+    for event in turns(observed.owner, observed.status, status, now=clock(), instance=socket.gethostname()):
         await _note(api, event)
 
 
@@ -57,9 +61,3 @@ async def _note(api: Api, event: dict[str, object]) -> None:
     except CallFailed as error:
         # The status holds the same: a model is not worse served because nobody could be told.
         log.warning("event_not_written", status=error.status)
-
-
-def _document(owner: Owner, status: dict[str, object]) -> dict[str, object]:
-    # With the uid, a model that was removed and made again meanwhile does not get the status of the old one.
-    metadata = {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid}
-    return {"apiVersion": f"{GROUP}/{API_VERSION}", "kind": KIND, "metadata": metadata, "status": status}

@@ -19,8 +19,18 @@ def digest(folder: Path) -> str:
     Raises:
         NotAFolderOfFiles: there is no such folder, or it holds a link, a special file or too many files.
     """
-    lines = sorted(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files(folder))
+    lines = sorted(f"{found}  {name}\n" for name, found in sums(folder).items())
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """
+    Return the SHA-256 of each file in hexadecimal, by its path in *folder*.
+
+    Raises:
+        NotAFolderOfFiles: there is no such folder, or it holds a link, a special file or too many files.
+    """
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files(folder)}
 
 
 def files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from serving.operator.rules import RULES
 from serving.operator.spec import API_VERSION, GROUP, KIND, NAME_LENGTH_MAX, NAME_PATTERN, PLURAL, ServedModelSpec
 
 Schema = dict[str, Any]
@@ -88,66 +89,101 @@ def spec_schema() -> Schema:
     """Return the schema of `spec`."""
     document = ServedModelSpec.model_json_schema(by_alias=True)
     schema = structural(document, document.get("$defs", {}))
-    schema["x-kubernetes-validations"] = [
-        {
-            "rule": "self.versions.exists(v, v.version == self.traffic.stable)",
-            "message": "traffic.stable names a version that is not in versions",
-        }
-    ]
+    schema["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in RULES]
     return schema
+
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer", "format": "int64"}
+_SHARE: Schema = {"type": "number"}
+_TIME: Schema = {"type": "string", "format": "date-time"}
 
 
 def status_schema() -> Schema:
     """Return the schema of `status`, which only the operator writes."""
-    text, number = {"type": "string"}, {"type": "integer", "format": "int64"}
-    condition = {
-        "type": "object",
-        "required": ["type", "status", "reason", "message", "lastTransitionTime"],
-        "properties": {
-            "type": text | {"maxLength": 316},
-            "status": text | {"enum": ["True", "False", "Unknown"]},
-            "observedGeneration": number,
-            "lastTransitionTime": text | {"format": "date-time"},
-            "reason": text | {"maxLength": 1024},
-            "message": text | {"maxLength": 32768},
-        },
-    }
-    version = {
-        "type": "object",
-        "required": ["version"],
-        "properties": {
-            "version": number,
-            "state": text | {"description": "NotServed, Waiting, Staging, Loading, Testing, Serving or Failed."},
-            "digest": text,
-            "replicas": number,
-            "ready": number,
-            "endpoint": text | {"description": "Host and port of the gRPC API: a headless Service of all ready pods."},
-        },
-    }
-    failure = {
-        "type": "object",
-        "description": "The last thing that went wrong; it stays when all is well again.",
-        "properties": dict.fromkeys(("reason", "message", "pod"), text)
-        | {"version": number, "time": text | {"format": "date-time"}},
-    }
     return {
         "type": "object",
         "properties": {
-            "observedGeneration": number,
-            "conditions": {
-                "type": "array",
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-                "items": condition,
+            "observedGeneration": _NUMBER,
+            "conditions": _by_key("type", _condition_schema()),
+            "versions": _by_key("version", _version_schema()),
+            "answering": _NUMBER
+            | {"description": "The version that answers: the stable one, until it is complete the one before it."},
+            "traffic": _by_key("version", _measured_schema())
+            | {"description": "The split of the requests that the gateways have measured lately, not the wished one."},
+            "rollout": _rollout_schema(),
+            "readyReplicas": _NUMBER,
+            "lastFailure": {
+                "type": "object",
+                "description": "The last thing that went wrong; it stays when all is well again.",
+                "properties": dict.fromkeys(("reason", "message", "pod"), _TEXT) | {"version": _NUMBER, "time": _TIME},
             },
-            "versions": {
-                "type": "array",
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["version"],
-                "items": version,
+        },
+    }
+
+
+def _by_key(key: str, items: Schema) -> Schema:
+    return {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key], "items": items}
+
+
+def _condition_schema() -> Schema:
+    return {
+        "type": "object",
+        "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+        "properties": {
+            "type": _TEXT | {"maxLength": 316},
+            "status": _TEXT | {"enum": ["True", "False", "Unknown"]},
+            "observedGeneration": _NUMBER,
+            "lastTransitionTime": _TIME,
+            "reason": _TEXT | {"maxLength": 1024},
+            "message": _TEXT | {"maxLength": 32768},
+        },
+    }
+
+
+def _version_schema() -> Schema:
+    states = "NotServed, Waiting, Staging, Loading, Testing, Serving, Failed or Blocked."
+    return {
+        "type": "object",
+        "required": ["version"],
+        "properties": {
+            "version": _NUMBER,
+            "state": _TEXT | {"description": states},
+            "digest": _TEXT,
+            "replicas": _NUMBER | {"description": "Pods that it is to have."},
+            "ready": _NUMBER | {"description": "Pods that take requests."},
+            "endpoint": _TEXT | {"description": "Host and port of the gRPC API: a headless Service of all ready pods."},
+            "message": _TEXT | {"description": "Why it is in that state."},
+        },
+    }
+
+
+def _measured_schema() -> Schema:
+    return {"type": "object", "required": ["version"], "properties": {"version": _NUMBER, "percent": _SHARE}}
+
+
+def _rollout_schema() -> Schema:
+    phases = ["Preparing", "Shadowing", "Progressing", "Paused", "Promoted", "RolledBack", "Blocked"]
+    observed = {"requests": _NUMBER, "errorRate": _SHARE, "p99Ms": _SHARE, "agreement": _SHARE, "time": _TIME}
+    return {
+        "type": "object",
+        "description": "What the operator has decided about the canary; gateways split requests by it.",
+        "required": ["version", "phase", "canaryPercent"],
+        "properties": {
+            "version": _NUMBER | {"description": "The canary's."},
+            "stable": _NUMBER | {"description": "The version that it was tried against."},
+            "phase": _TEXT | {"enum": phases},
+            "step": _NUMBER | {"description": "Which of spec.rollout.steps, counted from 0."},
+            "canaryPercent": _SHARE | {"description": "The share of the requests that the canary gets now."},
+            "startedAt": _TIME,
+            "stepStartedAt": _TIME,
+            "reason": _TEXT,
+            "message": _TEXT,
+            "observed": {
+                "type": "object",
+                "description": "What the gateways measured of the canary since the step began.",
+                "properties": observed,
             },
-            "readyReplicas": number,
-            "lastFailure": failure,
         },
     }
 
@@ -200,6 +236,10 @@ def _columns() -> list[Schema]:
     ready = ".status.conditions[?(@.type=='Ready')]"
     return [
         {"name": "Stable", "type": "integer", "jsonPath": ".spec.traffic.stable"},
+        {"name": "Answers", "type": "integer", "jsonPath": ".status.answering"},
+        {"name": "Canary", "type": "integer", "jsonPath": ".spec.traffic.canary.version"},
+        {"name": "Share", "type": "number", "jsonPath": ".status.rollout.canaryPercent"},
+        {"name": "Rollout", "type": "string", "jsonPath": ".status.rollout.phase"},
         {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status"},
         {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason"},
         {"name": "Pods", "type": "integer", "jsonPath": ".status.readyReplicas"},
@@ -208,10 +248,18 @@ def _columns() -> list[Schema]:
     ]
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what stands in several places in each of them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True: a person reads the file, and some tools read no aliases."""
+        return True
+
+
 def text() -> str:
     """Return the definition as the file k8s/crd/servedmodels.yaml has it."""
     note = "# Made by `python -m serving.operator.crd` from serving/operator/spec.py; a test holds them equal.\n"
-    return note + yaml.safe_dump(definition(), sort_keys=False, width=118, allow_unicode=True)
+    return note + yaml.dump(definition(), Dumper=_Plain, sort_keys=False, width=118, allow_unicode=True)
 
 
 if __name__ == "__main__":

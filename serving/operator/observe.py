@@ -1,10 +1,11 @@
 """Observe: what the API server says about one ServedModel and its objects, read into values that plan decides on."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from serving.operator.kubernetes import Api, Object
+from serving.operator import devices, hpa
+from serving.operator.kubernetes import FIELD_MANAGER, Api, CallFailed, Object
 from serving.operator.manifests import CHILD_KINDS, MODEL_LABEL, REVISION, VERSION_LABEL, Owner, child_name
 from serving.operator.pod import PROBER_NAME, SERVER_NAME, STAGER_NAME
 
@@ -54,6 +55,8 @@ class Deployment:
     total: int = 0
     refused: str = ""
     """Why pods could not be made, in the API server's words (quota, Pod Security)."""
+    ours: bool = True
+    """Whether the number of its pods is what we applied; no longer, once an autoscaler has changed it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Child:
     kind: str
     name: str
     uid: str
+    version: int = 0
+    found: Object = field(default_factory=dict, repr=False)
+    """The object itself, as the API server has it."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,27 @@ class Observed:
     generation: int
     spec: Any
     status: Any
+    annotations: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[Child, ...] = ()
     """Objects under the names of ours that belong to somebody else."""
     deployments: tuple[Deployment, ...] = ()
     pods: tuple[Pod, ...] = ()
-    outdated: tuple[Child, ...] = ()
-    """Objects of ours of versions that are not the stable one."""
+    children: tuple[Child, ...] = ()
+    """Objects of ours, of all versions."""
+    autoscalers: Mapping[int, hpa.Autoscaler] = field(default_factory=dict)
+    """What scales, by version."""
+
+    def deployment(self, version: int) -> Deployment | None:
+        """Return the Deployment of a version, if there is one."""
+        return next((each for each in self.deployments if each.version == version), None)
 
 
-async def observe(api: Api, namespace: str, name: str) -> Observed | None:
+async def observe(api: Api, namespace: str, name: str, kinds: Iterable[str] = CHILD_KINDS) -> Observed | None:
     """
     Return what there is, or None where the ServedModel is gone or going.
+
+    Args:
+        kinds: of the objects that a version may have.
 
     Raises:
         CallFailed: the API server refused, or did not answer.
@@ -92,50 +108,95 @@ async def observe(api: Api, namespace: str, name: str) -> Observed | None:
     if model is None or "deletionTimestamp" in model["metadata"]:
         return None
     owner = Owner(name, namespace, model["metadata"]["uid"])
-    labels = {MODEL_LABEL: name}
-    deployments = await api.list("Deployment", namespace, labels)
-    pods = await api.list("Pod", namespace, labels)
-    stable = _stable(model)
-    present = await _children(api, owner, {stable, *(_version(deployment) for deployment in deployments)})
-    ours, foreign = _divide(present, owner)
-    keep = child_name(name, stable)
+    versions = _in_traffic(model)
+    listed = await _listed(api, owner, kinds)
+    needed = [kind for kind in kinds if kind not in _AUTOSCALERS or "autoscaling" in model["spec"]]
+    running = {child.version for child in listed if child.kind == "Deployment"}
+    present = listed + await _unlabelled(api, owner, needed, listed, versions | running)
+    ours = [child for child in present if _owned(child.found, owner)]
+    pods = await api.list("Pod", namespace, {MODEL_LABEL: name})
     return Observed(
         owner=owner,
         generation=int(model["metadata"]["generation"]),
         spec=model.get("spec"),
         status=model.get("status") or {},
-        foreign=tuple(child for child in foreign if child.name == keep),
-        deployments=tuple(read_deployment(each) for each in deployments if _owned(each, owner)),
+        annotations=model["metadata"].get("annotations") or {},
+        foreign=tuple(child for child in present if child not in ours and child.version in versions),
+        deployments=tuple(read_deployment(child.found) for child in ours if child.kind == "Deployment"),
         pods=tuple(read_pod(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]),
-        outdated=tuple(child for child in ours if child.name != keep),
+        children=tuple(ours),
+        autoscalers={child.version: hpa.read(child.found) for child in ours if child.kind in _AUTOSCALERS},
     )
 
 
-def _stable(model: Object) -> int:
-    """Return the stable version's number as far as the spec can be understood; plan says so where it cannot."""
+async def observe_devices(api: Api) -> devices.Devices | None:
+    """
+    Return which devices the nodes have, and who has them; None where we may not look.
+
+    Raises:
+        CallFailed: the API server refused for another reason, or did not answer.
+    """
     try:
-        return int(model["spec"]["traffic"]["stable"])
-    except (KeyError, TypeError, ValueError):
-        return 0
+        return devices.read(await api.list("Node", None), await api.list("Pod", None))
+    except CallFailed as error:
+        if error.status != _FORBIDDEN:
+            raise
+        return None
 
 
-async def _children(api: Api, owner: Owner, versions: Iterable[int]) -> list[tuple[str, Object]]:
+_FORBIDDEN = 403
+_AUTOSCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
+
+
+def _in_traffic(model: Object) -> set[int]:
+    """Return the versions in traffic as far as the spec can be understood; plan says so where it cannot."""
+    traffic = (model.get("spec") or {}).get("traffic") or {}
+    found = [traffic.get("stable"), *((traffic.get(part) or {}).get("version") for part in ("canary", "shadow"))]
+    return {number for number in found if isinstance(number, int)}
+
+
+async def _listed(api: Api, owner: Owner, kinds: Iterable[str]) -> list[Child]:
+    """
+    Return the objects with the model's label, of any version: also what was left of one that is long gone.
+
+    Raises:
+        CallFailed: the API server refused, or did not answer.
+    """
+    found: list[Child] = []
+    for kind in kinds:
+        try:
+            listed = await api.list(kind, owner.namespace, {MODEL_LABEL: owner.name})
+        except CallFailed as error:
+            # A Role of an older release: they are looked for by name then.
+            if error.status != _FORBIDDEN or kind == "Deployment":
+                raise
+            listed = []
+        found += [_child(kind, each, _version(each)) for each in listed]
+    return [child for child in found if child.name == child_name(owner.name, child.version)]
+
+
+async def _unlabelled(
+    api: Api, owner: Owner, kinds: Iterable[str], listed: Iterable[Child], versions: Iterable[int]
+) -> list[Child]:
+    """
+    Return what stands under a name that we need although it does not carry our labels (any more).
+
+    Raises:
+        CallFailed: the API server refused, or did not answer.
+    """
+    known = {(child.kind, child.version) for child in listed}
     found = []
-    for version in sorted(versions):
-        for kind in CHILD_KINDS:
-            child = await api.get(kind, owner.namespace, child_name(owner.name, version)) if version else None
-            if child is not None:
-                found.append((kind, child))
+    for kind, version in ((kind, version) for version in sorted(versions) for kind in kinds):
+        name = child_name(owner.name, version)
+        there = None if (kind, version) in known else await api.get(kind, owner.namespace, name)
+        if there is not None:
+            found.append(_child(kind, there, version))
     return found
 
 
-def _divide(present: list[tuple[str, Object]], owner: Owner) -> tuple[list[Child], list[Child]]:
-    ours: list[Child] = []
-    foreign: list[Child] = []
-    for kind, found in present:
-        child = Child(kind, found["metadata"]["name"], found["metadata"]["uid"])
-        (ours if _owned(found, owner) else foreign).append(child)
-    return ours, foreign
+def _child(kind: str, found: Object, version: int) -> Child:
+    metadata = found["metadata"]
+    return Child(kind, metadata["name"], metadata["uid"], version, found)
 
 
 def _owned(found: Object, owner: Owner) -> bool:
@@ -165,6 +226,7 @@ def read_deployment(found: Object) -> Deployment:
         available=status.get("availableReplicas", 0),
         total=status.get("replicas", 0),
         refused=refused[0] if refused else "",
+        ours=hpa.owns_replicas(found, FIELD_MANAGER),
     )
 
 

@@ -11,12 +11,17 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving.operator import handlers
+from serving.operator import external_metrics, gateways, handlers, hpa
 from serving.operator.apply import carry_out, clock
+from serving.operator.autoscalers import Autoscalers
 from serving.operator.certificates import fingerprint
+from serving.operator.devices import Devices
+from serving.operator.gateways import Gateways, Look
 from serving.operator.kubernetes import Api, CallFailed, connect
-from serving.operator.observe import observe
+from serving.operator.manifests import CHILD_KINDS
+from serving.operator.observe import Observed, observe, observe_devices
 from serving.operator.plan import plan
+from serving.operator.rollout import RolloutState
 from serving.operator.settings import OperatorSettings
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
@@ -29,6 +34,8 @@ LOOK_S = 60.0
 """How often the objects are listed, to compare with what the watch told."""
 WATCH_AGE_MAX_S = 180.0
 LOOKS_FAILED_MAX = 5
+DEVICES_S = 5.0
+"""How long a look at the devices is good for: one serves all models that ask for some."""
 
 
 class Metrics:
@@ -58,8 +65,11 @@ class Operator:
     settings: OperatorSettings
     queue: WorkQueue = field(default_factory=WorkQueue)
     age: WatchAge = field(default_factory=lambda: WatchAge(time.monotonic))
+    gateways: Gateways | None = None
     looks_failed: int = 0
     looked: bool = False
+    _devices: Devices | None = None
+    _devices_at: float = -DEVICES_S
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.queue, self.age)
@@ -77,15 +87,46 @@ class Operator:
             CallFailed: the API server refused, or did not answer.
             Unusable: the model servers' certificate cannot be read.
         """
-        observed = await observe(self.api, key.namespace, key.name)
+        kinds = (*CHILD_KINDS, *hpa.kinds(self.settings))
+        observed = await observe(self.api, key.namespace, key.name, kinds)
         if observed is None:
             # Its objects go with it, by their owner reference.
             return
-        certificate = fingerprint(self.settings.model_tls_cert_file)
-        decided = plan(observed, self.settings, now=clock(), certificate=certificate)
+        certificate, look = fingerprint(self.settings.model_tls_cert_file), self._look(observed)
+        devices, now = await self._free_devices(observed), clock()
+        decided = plan(observed, self.settings, now=now, certificate=certificate, look=look, devices=devices)
+        if devices is not None and decided.apply:
+            # Something may be begun: what was free a moment ago may be somebody's now.
+            devices = await self._free_devices(observed, good_for_s=0.0)
+            decided = plan(observed, self.settings, now=now, certificate=certificate, look=look, devices=devices)
         await carry_out(self.api, observed, decided)
         if decided.again_s is not None:
             self.queue.add(key, after_s=decided.again_s)
+
+    def _look(self, observed: Observed) -> Look | None:
+        """Return what the gateways measured of a model."""
+        if self.gateways is None:
+            return None
+        state = RolloutState.read(observed.status.get("rollout"))
+        return self.gateways.look(observed.owner.namespace, observed.owner.name, state)
+
+    async def _free_devices(self, observed: Observed, good_for_s: float = DEVICES_S) -> Devices | None:
+        """
+        Return what devices there are; None where we may not look, or the model asks for none.
+
+        Args:
+            good_for_s: how old the answer may be, seconds.
+
+        Raises:
+            CallFailed: the API server did not answer.
+        """
+        limits = (observed.spec or {}).get("resources", {}).get("limits", {})
+        if not self.settings.see_devices or not any("/" in name for name in limits):
+            return None
+        if time.monotonic() - self._devices_at >= good_for_s:
+            self._devices = await observe_devices(self.api)
+            self._devices_at = time.monotonic()
+        return self._devices
 
     async def work(self) -> None:
         """Reconcile what is due, for ever."""
@@ -164,8 +205,9 @@ def application(operator: Operator) -> web.Application:
 
 async def operate(settings: OperatorSettings) -> None:
     """Run until SIGTERM or Ctrl-C, which kopf hears; a part that ends by itself ends all."""
-    async with connect() as api:
-        operator = Operator(api, settings)
+    async with connect() as api, gateways.connect(api, settings) as asked:
+        operator = Operator(api, settings, gateways=asked)
+        builtin = settings.metrics_provider == "builtin"
         runner = web.AppRunner(application(operator), access_log=None)
         await runner.setup()
         try:
@@ -180,6 +222,13 @@ async def operate(settings: OperatorSettings) -> None:
                     clusterwide=not settings.namespaces,
                 ),
                 operator.look_regularly(),
+                asked.ask_regularly(),
+                Autoscalers(api, settings, operator.queue.add).look_regularly(),
+                *(
+                    [external_metrics.serve(api, settings, asked.in_flight, operator.metrics.registry)]
+                    if builtin
+                    else []
+                ),
                 *(operator.work() for _ in range(WORKERS)),
             )
         finally:

@@ -1,57 +1,35 @@
 """
 Plan: from a ServedModel and what was observed of it to what is to be done and what its status says. Pure.
 
-Every reason and message here goes word for word into a condition, where `kubectl describe` shows it: a message says
-what is so and, where somebody has to act, what to do.
-
-The conditions, in the order of a pod's life:
-
-    Scheduled          nodes take the pods (GPUs!)
-    ArtifactVerified   the stager found every byte as the digest says
-    Loaded             the server has the version AVAILABLE
-    GoldenTestPassed   the server answers the golden cases as measured
-    TrafficReady       at least one pod takes requests
-    VersionsServed     all versions of the spec are served, not only the stable one
-    Ready              the newest spec is served by as many pods as asked for
-    Reconciling        it is being brought about; wait
-    Stalled            it will not come about by waiting
-
-The last three mean what kstatus says, so that `helm --wait` and `kubectl wait` are right.
+It puts the decisions together, and each has a page of its own: `findings` (how far a version's pods are), `rollout`
+(how far a version on trial is), `sizes` (who has how many pods), `decision` (who answers), `telling` and `conditions`
+(how all of it is told). What is left here is what is written, and what may go: objects of a version go only when the
+status that gateways obey has said before that it gets no requests.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
-from serving.operator import failures
-from serving.operator.manifests import Manifest, children, endpoint, revision_of
-from serving.operator.observe import Child, Container, Deployment, Observed, Pod
+from serving.operator import conditions, hpa, rollout, sizes, telling
+from serving.operator.decision import Case, decide, in_traffic
+from serving.operator.devices import Devices
+from serving.operator.drift import stands
+from serving.operator.findings import Finding
+from serving.operator.gateways import Look
+from serving.operator.manifests import Manifest, children, revision_of
+from serving.operator.observe import Child, Observed
 from serving.operator.settings import OperatorSettings
-from serving.operator.spec import InvalidSpec, ServedModelSpec, read
+from serving.operator.sizes import Asked
+from serving.operator.spec import InvalidSpec, read
 from serving.operator.storage import BadAddress
 
-RESTARTS_STALLED = 3
-"""After so many restarts a container that fails is taken for one that will not succeed by waiting."""
-
-_CANNOT_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CANNOT_START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-
-_PROBER_DIED = "ProberFailed"
-
-Status = Literal["True", "False", "Unknown"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is so about one condition."""
-
-    status: Status
-    reason: str
-    message: str
-    stalled: bool = False
-    """Whether waiting will not help."""
-    pod: str = ""
-    """The pod that failed, where one did."""
+BLOCKED_S = 30.0
+"""How often is looked whether a device has become free: nothing tells of it."""
+GONE_S = 1.0
+"""When to look again for what may go once the status is written."""
+_TAKEN_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -63,303 +41,134 @@ class Plan:
     status: dict[str, Any]
     again_s: float | None = None
     """When to look again although nothing may be heard until then, seconds."""
+    shrink: Mapping[str, int] = field(default_factory=dict)
+    """Deployments that make room for their successor, by name, and how many pods they keep."""
 
 
-@dataclass(frozen=True)
-class _View:
-    """What the decisions about one version need."""
-
-    spec: ServedModelSpec
-    version: int
-    endpoint: str
-    pods: tuple[Pod, ...]
-    """The pods of the newest revision."""
-    ready: int
-    """Pods of this version that take requests, of any revision."""
-    deployment: Deployment | None
-    """The Deployment, where it already has the newest form."""
-
-
-def plan(observed: Observed, settings: OperatorSettings, *, now: str, certificate: str = "") -> Plan:
+def plan(
+    observed: Observed,
+    settings: OperatorSettings,
+    *,
+    now: str,
+    certificate: str = "",
+    look: Look | None = None,
+    devices: Devices | None = None,
+) -> Plan:
     """
     Decide what to do about one ServedModel.
 
     Args:
         now: the time, RFC 3339, for conditions that change.
+        certificate: what tells the model servers' certificate from the one before.
+        look: what the gateways measured; None: nobody asked them.
+        devices: what the nodes have; None: nobody may look, or nothing asks for devices.
     """
     try:
         spec = read(observed.spec)
-        manifests = children(observed.owner, spec, settings, certificate)
+        revisions = {
+            number: revision_of(children(observed.owner, spec, settings, certificate, version=spec.version(number)))
+            for number in in_traffic(spec)
+        }
     except (InvalidSpec, BadAddress) as error:
         finding = Finding("False", "InvalidSpec", f"Nothing was changed: {error}.", stalled=True)
-        return Plan((), (), _status(observed, _summary(finding), now=now))
+        return _only(observed, finding, now)
     if observed.foreign:
         # It may be what an earlier model of this name left, and Kubernetes is about to remove.
-        return Plan((), (), _status(observed, _summary(_name_taken(observed.foreign)), now=now), again_s=15.0)
-    view = _view(observed, spec, revision_of(manifests))
-    findings = _findings(view)
-    complete = findings["Ready"].status == "True"
-    # The version before goes only when its successor is complete: until then it is what answers.
-    delete = observed.outdated if complete else ()
-    status = _status(observed, findings, now=now) | _counts(view, findings)
-    return Plan(tuple(manifests), delete, status)
+        return replace(_only(observed, conditions.name_taken(observed.foreign), now), again_s=_TAKEN_S)
+    asked = Asked(spec, observed, settings, rollout.wish_of(spec), devices.room(spec) if devices else None)
+    case = decide(asked, revisions, look or Look(None, None), datetime.fromisoformat(now))
+    made = _manifests(case, certificate)
+    kept = _kept(case)
+    gone = _gone(case, kept, made)
+    status = telling.status(case, look or Look(None, None), now, seen=devices is not None)
+    return Plan(_changed(observed, made), gone, status, _again_s(case, kept), _shrink(case))
 
 
 def refused(observed: Observed, plan: Plan, what: str, why: str, *, now: str) -> dict[str, Any]:
     """Return the status of a plan that could not be carried out because the API server refused *what*."""
     message = f"The API server refused {what}: {why}. The operator tries again by itself."
     finding = Finding("False", "ApplyRefused", message, stalled=True)
-    return plan.status | _status(observed, _summary(finding), now=now)
+    told = conditions.write(observed, conditions.summary(finding), now=now)
+    rest = {key: value for key, value in plan.status.items() if key not in _OBEYED}
+    return rest | told | _careful(observed.status, plan.status)
 
 
-def _view(observed: Observed, spec: ServedModelSpec, revision: str) -> _View:
-    version = spec.stable.version
-    pods = tuple(pod for pod in observed.pods if pod.version == version)
-    found = next((each for each in observed.deployments if each.version == version), None)
-    newest = found is not None and found.revision == revision and found.wanted == spec.min_replicas and found.settled
-    return _View(
-        spec=spec,
-        version=version,
-        endpoint=endpoint(observed.owner, version),
-        pods=tuple(pod for pod in pods if pod.revision == revision),
-        ready=sum(pod.ready for pod in pods),
-        deployment=found if newest else None,
+_OBEYED = ("answering", "rollout")
+"""What gateways obey in a status."""
+
+
+def _careful(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what gateways are told where not all was done: nobody gets more requests, and a canary may get fewer."""
+    told = {key: before[key] for key in _OBEYED if key in before}
+    share = (before.get("rollout") or {}).get("canaryPercent", 0)
+    fewer = "rollout" in after and after["rollout"]["canaryPercent"] <= share
+    return told | ({"rollout": after["rollout"]} if fewer else {})
+
+
+def _only(observed: Observed, finding: Finding, now: str) -> Plan:
+    """Return the plan that changes nothing but the conditions."""
+    told = conditions.write(observed, conditions.summary(finding), now=now)
+    return Plan((), (), told | _careful(observed.status, {}))
+
+
+# ---- what is to be done
+
+
+def _manifests(case: Case, certificate: str) -> list[Manifest]:
+    made: list[Manifest] = []
+    for number in case.sizes.pods:
+        if number in case.sizes.blocked:
+            continue
+        size = sizes.size(case.asked, case.sizes, number, case.answering)
+        version = case.spec.version(number)
+        owner, settings = case.observed.owner, case.asked.settings
+        made += children(owner, case.spec, settings, certificate, version=version, size=size)
+    return made
+
+
+def _changed(observed: Observed, made: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    """Return what is not there yet, or not as it should be."""
+    there = {(child.kind, child.name): child.found for child in observed.children}
+    return tuple(
+        manifest
+        for manifest in made
+        if not stands(manifest, there.get((manifest["kind"], manifest["metadata"]["name"]), {}))
     )
 
 
-def _findings(view: _View) -> dict[str, Finding]:
-    steps = {
-        "Scheduled": _scheduled(view),
-        "ArtifactVerified": _verified(view),
-        "Loaded": _loaded(view),
-        "GoldenTestPassed": _golden(view),
-    }
-    ready = _ready(view, list(steps.values()))
-    return steps | {"TrafficReady": _traffic(view), "VersionsServed": _others(view)} | _summary(ready)
+def _kept(case: Case) -> set[int]:
+    """Return the versions whose objects stay although nothing asks for them any more."""
+    written = case.observed.status.get("rollout") or {}
+    reached = {int(written["version"])} if written.get("canaryPercent") else set()
+    # What gateways were told last: they may still send there.
+    reached |= {case.asked.answering, case.answering}
+    return reached - case.sizes.pods.keys()
 
 
-def _name_taken(foreign: Sequence[Child]) -> Finding:
-    names = ", ".join(f"{child.kind} {child.name}" for child in foreign)
-    return Finding(
-        "False",
-        "NameTaken",
-        f"Nothing was changed: {names} exists and belongs to somebody else. Remove it, or name the model otherwise.",
-        stalled=True,
-    )
+def _gone(case: Case, kept: set[int], made: Sequence[Manifest]) -> tuple[Child, ...]:
+    needed = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in made}
+    scalers = hpa.kinds(case.asked.settings)
+    gone = [
+        child
+        for child in case.observed.children
+        if (child.version not in kept and child.version not in case.sizes.pods)
+        or (child.kind in scalers and (child.kind, child.name) not in needed)
+    ]
+    # By its Deployment a version is found again, should this be interrupted.
+    return tuple(sorted(gone, key=lambda child: child.kind == "Deployment"))
 
 
-# ---- the steps of a pod's life
-
-
-def _scheduled(view: _View) -> Finding:
-    if view.deployment and view.deployment.refused:
-        message = f"Pods of version {view.version} may not be made: {view.deployment.refused}"
-        return Finding("False", "PodsRefused", message, stalled=True)
-    waiting = next((pod for pod in view.pods if pod.unschedulable), None)
-    if waiting is not None:
-        return _unschedulable(view, waiting)
-    if not view.pods:
-        return Finding("Unknown", "NoPods", f"No pod of version {view.version} was made yet.")
-    return Finding("True", "Scheduled", f"All pods of version {view.version} have a node.")
-
-
-def _unschedulable(view: _View, pod: Pod) -> Finding:
-    devices = ", ".join(f"{name}: {amount}" for name, amount in view.spec.gpus.items())
-    told = f"No node takes a pod of version {view.version}. The scheduler says: {pod.unschedulable.rstrip('.')}."
-    lacking = ("no nodes available", *(f"Insufficient {name}" for name in view.spec.gpus))
-    if devices and any(words in pod.unschedulable for words in lacking):
-        todo = (
-            f" Each pod asks for {devices}. Add a node that has it free (its device plugin must run there), free one, "
-            "or ask for less in spec.resources.limits."
-        )
-        return Finding("False", "InsufficientGPU", told + todo)
-    todo = " Look at spec.resources, spec.nodeSelector and spec.tolerations, and at the claim that storageUri names."
-    return Finding("False", "Unschedulable", told + todo)
-
-
-def _verified(view: _View) -> Finding:
-    failed = next((pod for pod in view.pods if pod.stager.ended and not pod.stager.succeeded), None)
-    if failed is not None:
-        failure = failures.read(failed.stager.message, otherwise="StagerFailed")
-        message = f"Version {view.version} is not served: {failure.message}."
-        # A claim that is being filled, or a store that is away, is right at one of the next tries.
-        stalled = failed.stager.restarts >= RESTARTS_STALLED
-        return Finding("False", failure.reason, message, stalled=stalled, pod=failed.name)
-    stuck = _stuck(view, lambda pod: pod.stager, "stager")
-    if stuck is not None:
-        return stuck
-    if any(pod.stager.succeeded for pod in view.pods):
-        return Finding(
-            "True", "Verified", f"Every byte of version {view.version} is as {view.spec.stable.digest} says."
-        )
-    return Finding("Unknown", "Staging", f"Version {view.version} is not fetched and checked yet.")
-
-
-def _loaded(view: _View) -> Finding:
-    told = _told(view, "LoadFailed")
-    if told is not None:
-        return told
-    ended = next((pod for pod in view.pods if pod.server.ended and not pod.ready), None)
-    if ended is not None:
-        return _server_ended(view, ended)
-    stuck = _stuck(view, lambda pod: pod.server, "server") or _stuck(view, lambda pod: pod.prober, "prober")
-    if stuck is not None:
-        return stuck
-    # A pod is ready only after its server had the version, and a failed golden test needs a loaded one, too.
-    if any(pod.ready or pod.prober.ended for pod in view.pods):
-        return Finding("True", "Available", f"The server has version {view.version} available.")
-    return Finding("Unknown", "Loading", f"No server has version {view.version} available yet.")
-
-
-def _server_ended(view: _View, pod: Pod) -> Finding:
-    stalled = pod.server.restarts >= RESTARTS_STALLED
-    times = f"{pod.server.restarts} times" if pod.server.restarts > 1 else "once"
-    if pod.server.ended == "OOMKilled":
-        message = f"The server of version {view.version} needed more memory than it may have: raise "
-        return Finding("False", "OutOfMemory", message + "spec.resources.limits.memory.", stalled=stalled, pod=pod.name)
-    failure = failures.read(pod.server.message, otherwise="LoadFailed")
-    message = f"The server of version {view.version} ended by itself, {times}; its last words: {failure.message}"
-    return Finding("False", "LoadFailed", message, stalled=stalled, pod=pod.name)
-
-
-def _golden(view: _View) -> Finding:
-    failed = next((pod for pod in view.pods if pod.prober.ended and not pod.ready), None)
-    if failed is not None:
-        failure = failures.read(failed.prober.message, otherwise=_PROBER_DIED)
-        if failure.reason != "LoadFailed":
-            message = f"Version {view.version} gets no requests: {failure.message}."
-            # A prober that was killed has found nothing out; it is started again.
-            stalled = failure.reason != _PROBER_DIED
-            return Finding("False", failure.reason, message, stalled=stalled, pod=failed.name)
-    if any(pod.ready for pod in view.pods):
-        return Finding("True", "Passed", f"Version {view.version} answers its golden cases as they were measured.")
-    return Finding("Unknown", "NotTested", f"Version {view.version} was not asked its golden cases yet.")
-
-
-def _told(view: _View, reason: str) -> Finding | None:
-    """Return what a prober said before it ended, if it was for *reason*."""
-    for pod in view.pods:
-        if pod.prober.ended and not pod.ready:
-            failure = failures.read(pod.prober.message, otherwise=_PROBER_DIED)
-            if failure.reason == reason:
-                message = f"Version {view.version} gets no requests: {failure.message}."
-                return Finding("False", reason, message, stalled=True, pod=pod.name)
-    return None
-
-
-def _stuck(view: _View, pick: Callable[[Pod], Container], name: str) -> Finding | None:
-    """Return why a container cannot be started at all, if so."""
-    for pod in view.pods:
-        waiting = pick(pod).waiting
-        if waiting in _CANNOT_PULL:
-            message = f"The image of the {name} cannot be pulled ({waiting}): look at its name and the pull secrets."
-            return Finding("False", "ImageNotPulled", message, pod=pod.name)
-        if waiting in _CANNOT_START:
-            message = f"The {name} cannot be started ({waiting}): `kubectl describe pod {pod.name}` says why."
-            return Finding("False", "ContainerNotStarted", message, pod=pod.name)
-    return None
-
-
-# ---- the whole
-
-
-def _traffic(view: _View) -> Finding:
-    if view.ready:
-        pods = "1 pod takes" if view.ready == 1 else f"{view.ready} pods take"
-        return Finding("True", "EndpointsReady", f"{pods} requests for version {view.version} at {view.endpoint}.")
-    return Finding("False", "NoReadyPods", f"No pod takes requests for version {view.version}.")
-
-
-def _others(view: _View) -> Finding:
-    others = [str(version.version) for version in view.spec.versions if version.version != view.version]
-    if not others:
-        return Finding("True", "AllServed", f"Version {view.version} is the only one, and it is the stable one.")
-    message = f"Of the versions only the stable one, {view.version}, is served; canaries are not supported yet. "
-    return Finding("False", "OnlyStableServed", f"{message}Not served: {', '.join(others)}.")
-
-
-def _ready(view: _View, steps: Iterable[Finding]) -> Finding:
-    """Return whether the spec is served as asked for; if not, the first step that is not done says why."""
-    wanted = view.spec.min_replicas
-    for step in steps:
-        if step.status == "False":
-            return step
-    deployment = view.deployment
-    if deployment and deployment.updated == deployment.available == deployment.total == wanted:
-        pods = "1 pod serves" if wanted == 1 else f"{wanted} pods serve"
-        return Finding("True", "Serving", f"{pods} version {view.version}.")
-    for step in steps:
-        if step.status == "Unknown":
-            return replace(step, status="False")
-    available = deployment.available if deployment else 0
-    message = f"{available} of {wanted} pods of version {view.version} are available in their newest form."
-    return Finding("False", "RollingOut", message)
-
-
-def _summary(ready: Finding) -> dict[str, Finding]:
-    """Return the three conditions that kstatus reads."""
-    working = ready.status != "True" and not ready.stalled
-    idle = Finding("False", "Idle", "Nothing is being changed.")
-    moving = Finding("False", "NotStalled", "Nothing is wrong that waiting cannot mend.")
+def _shrink(case: Case) -> dict[str, int]:
     return {
-        "Ready": ready,
-        "Reconciling": replace(ready, status="True") if working else idle,
-        "Stalled": replace(ready, status="True") if ready.stalled else moving,
+        child.name: case.sizes.shrink[child.version]
+        for child in case.observed.children
+        if child.kind == "Deployment" and child.version in case.sizes.shrink
     }
 
 
-def _counts(view: _View, findings: dict[str, Finding]) -> dict[str, Any]:
-    served = {
-        "state": _state(findings),
-        "replicas": view.spec.min_replicas,
-        "ready": view.ready,
-        "endpoint": view.endpoint,
-    }
-    versions = [
-        {"version": version.version, "digest": version.digest}
-        | (served if version.version == view.version else {"state": "NotServed"})
-        for version in view.spec.versions
-    ]
-    return {"versions": versions, "readyReplicas": view.ready}
-
-
-def _state(findings: dict[str, Finding]) -> str:
-    if findings["Stalled"].status == "True":
-        return "Failed"
-    if findings["TrafficReady"].status == "True":
-        return "Serving"
-    stages = {"Scheduled": "Waiting", "ArtifactVerified": "Staging", "Loaded": "Loading"}
-    return next((state for step, state in stages.items() if findings[step].status != "True"), "Testing")
-
-
-def _status(observed: Observed, findings: dict[str, Finding], *, now: str) -> dict[str, Any]:
-    before = {condition["type"]: condition for condition in observed.status.get("conditions", [])}
-    conditions = [
-        {
-            "type": kind,
-            "status": finding.status,
-            "observedGeneration": observed.generation,
-            "lastTransitionTime": _since(before.get(kind), finding, now),
-            "reason": finding.reason,
-            "message": finding.message,
-        }
-        for kind, finding in findings.items()
-    ]
-    status: dict[str, Any] = {"observedGeneration": observed.generation, "conditions": conditions}
-    failure = _last_failure(observed, findings["Ready"], now)
-    return status | ({"lastFailure": failure} if failure else {})
-
-
-def _since(before: dict[str, Any] | None, finding: Finding, now: str) -> str:
-    return str(before["lastTransitionTime"]) if before and before["status"] == finding.status else now
-
-
-def _last_failure(observed: Observed, ready: Finding, now: str) -> dict[str, Any] | None:
-    """Return the failure to remember: the one that is, or else the one that was."""
-    before: dict[str, Any] | None = observed.status.get("lastFailure")
-    if not ready.stalled and not ready.pod:
-        return before
-    if before and (before.get("reason"), before.get("message")) == (ready.reason, ready.message):
-        return before
-    failure = {"reason": ready.reason, "message": ready.message, "time": now}
-    return failure | ({"pod": ready.pod} if ready.pod else {})
+def _again_s(case: Case, kept: set[int]) -> float | None:
+    times = [rollout.look_again_s(case.state) if case.state else None]
+    times += [BLOCKED_S if case.sizes.blocked or case.sizes.shrink else None]
+    leaving = kept and case.answering not in kept and any(child.version in kept for child in case.observed.children)
+    times += [GONE_S if leaving else None]
+    return min((time for time in times if time is not None), default=None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.operator import certificates, server_config, storage
 from serving.operator.settings import OperatorSettings
-from serving.operator.spec import ServedModelSpec
+from serving.operator.spec import ServedModelSpec, Version
 
 Manifest = dict[str, Any]
 
@@ -25,8 +25,16 @@ _EMBEDDED_GRACE_S = 30
 _PERIOD_S = 5
 
 
-def pod_spec(model: str, spec: ServedModelSpec, settings: OperatorSettings, *, config_map: str) -> Manifest:
-    """Return the pod's spec; what Kubernetes would fill in by itself is left out, except where it matters."""
+def pod_spec(
+    model: str, spec: ServedModelSpec, settings: OperatorSettings, *, config_map: str, version: Version | None = None
+) -> Manifest:
+    """
+    Return the spec of the pods of one version; what Kubernetes would fill in by itself is left out where it can be.
+
+    Args:
+        version: which one; without one the stable.
+    """
+    version = version or spec.stable
     grace = _OFFICIAL_GRACE_S if spec.runtime.name == "tensorflow-serving" else _EMBEDDED_GRACE_S
     pod: Manifest = {
         "automountServiceAccountToken": False,
@@ -40,9 +48,9 @@ def pod_spec(model: str, spec: ServedModelSpec, settings: OperatorSettings, *, c
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_stager(model, spec, settings)],
-        "containers": [_server(model, spec, settings), _prober(model, spec, settings)],
-        "volumes": _volumes(spec, settings, config_map),
+        "initContainers": [_stager(model, spec, version, settings)],
+        "containers": [_server(model, spec, version, settings), _prober(model, spec, version, settings)],
+        "volumes": _volumes(spec, version, settings, config_map),
     }
     if spec.node_selector:
         pod["nodeSelector"] = dict(spec.node_selector)
@@ -71,17 +79,19 @@ def _container(name: str, image: str, command: list[str], args: list[str], setti
     }
 
 
-def _stager(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Manifest:
-    version = spec.stable
+def _stager(model: str, spec: ServedModelSpec, version: Version, settings: OperatorSettings) -> Manifest:
     args = [
         f"--uri={version.storage_uri}",
         f"--digest={version.digest}",
-        f"--target={_folder(model, spec)}",
+        f"--target={_folder(model, version)}",
         f"--mebibytes-max={spec.storage.max_mebibytes}",
         f"--timeout-s={spec.storage.timeout_seconds}",
     ]
+    args += [f"--trusted-key={key}" for key in spec.approval.trusted_keys]
+    args += ["--approval-required"] if spec.approval.required else []
+    args += ["--signature-required"] if spec.approval.signature_required else []
     stager = _container(STAGER_NAME, settings.image, ["python", "-m", "serving.operator.stager"], args, settings)
-    stager["volumeMounts"] = [_models_mount(model, spec, writer=True), {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    stager["volumeMounts"] = [_models_mount(model, version, writer=True), {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     if settings.model_tls_secret:
         stager["args"].append(f"--ssl-config={certificates.SSL_CONFIG}")
         stager["volumeMounts"] += [_CERTIFICATE_MOUNT, _ssl_config_mount(writer=True)]
@@ -95,7 +105,7 @@ def _stager(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
     return stager
 
 
-def _server(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Manifest:
+def _server(model: str, spec: ServedModelSpec, version: Version, settings: OperatorSettings) -> Manifest:
     official = spec.runtime.name == "tensorflow-serving"
     command = ["/usr/bin/tensorflow_model_server"] if official else ["python", "-m", "serving.modelserver"]
     # HTTP has no TLS there, and answers predictions too: it is open only where somebody reads metrics from it.
@@ -110,7 +120,7 @@ def _server(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
         server["env"] = _official_environment(spec)
     server["resources"] = _resources(spec)
     server["volumeMounts"] = [
-        _models_mount(model, spec),
+        _models_mount(model, version),
         {"name": "config", "mountPath": str(server_config.CONFIG), "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
@@ -153,11 +163,11 @@ def _tcp(*, failures: int) -> Manifest:
     return probe | {"failureThreshold": failures}
 
 
-def _prober(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Manifest:
+def _prober(model: str, spec: ServedModelSpec, version: Version, settings: OperatorSettings) -> Manifest:
     args = [
         f"--model={model}",
-        f"--version={spec.stable.version}",
-        f"--folder={_folder(model, spec)}",
+        f"--version={version.version}",
+        f"--folder={_folder(model, version)}",
         f"--target=127.0.0.1:{GRPC}",
         f"--port={PROBER}",
     ]
@@ -167,7 +177,7 @@ def _prober(model: str, spec: ServedModelSpec, settings: OperatorSettings) -> Ma
         args.append("--golden-optional")
     prober = _container(PROBER_NAME, settings.image, ["python", "-m", "serving.operator.prober"], args, settings)
     prober["ports"] = [{"name": "prober", "containerPort": PROBER}]
-    prober["volumeMounts"] = [_models_mount(model, spec)]
+    prober["volumeMounts"] = [_models_mount(model, version)]
     if settings.model_tls_secret:
         prober["args"] += [f"--certificate={certificates.SECRET}", f"--server-name={settings.model_tls_name}"]
         prober["volumeMounts"].append(_CERTIFICATE_MOUNT)
@@ -184,18 +194,18 @@ def _http(path: str, *, period_s: int, failures: int) -> Manifest:
     return probe | {"failureThreshold": failures}
 
 
-def _folder(model: str, spec: ServedModelSpec) -> str:
-    return str(server_config.MODELS / model / str(spec.stable.version))
+def _folder(model: str, version: Version) -> str:
+    return str(server_config.MODELS / model / str(version.version))
 
 
-def _in_image(spec: ServedModelSpec) -> bool:
-    return storage.parse(spec.stable.storage_uri).scheme == "oci"
+def _in_image(version: Version) -> bool:
+    return storage.parse(version.storage_uri).scheme == "oci"
 
 
-def _models_mount(model: str, spec: ServedModelSpec, *, writer: bool = False) -> Manifest:
-    if _in_image(spec):
+def _models_mount(model: str, version: Version, *, writer: bool = False) -> Manifest:
+    if _in_image(version):
         # An image cannot change under its mount, so it is checked where it lies, and never copied.
-        return {"name": "models", "mountPath": _folder(model, spec), "readOnly": True}
+        return {"name": "models", "mountPath": _folder(model, version), "readOnly": True}
     return {"name": "models", "mountPath": str(server_config.MODELS), "readOnly": not writer}
 
 
@@ -214,11 +224,11 @@ def _certificate_volumes(secret: str) -> list[Manifest]:
     ]
 
 
-def _volumes(spec: ServedModelSpec, settings: OperatorSettings, config_map: str) -> list[Manifest]:
-    address = storage.parse(spec.stable.storage_uri)
+def _volumes(spec: ServedModelSpec, version: Version, settings: OperatorSettings, config_map: str) -> list[Manifest]:
+    address = storage.parse(version.storage_uri)
     # There is never more than one copy; the rest is what a file system needs for itself.
     models: Manifest = {"name": "models", "emptyDir": {"sizeLimit": f"{spec.storage.max_mebibytes + 16}Mi"}}
-    if _in_image(spec):
+    if _in_image(version):
         image = {"reference": address.place, "pullPolicy": settings.image_pull_policy}
         models = {"name": "models", "image": image}
     volumes = [

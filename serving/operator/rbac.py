@@ -30,20 +30,30 @@ class Rule:
         return {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
 
 
-_MAKE = ("get", "create", "patch", "delete")
+_MAKE = ("get", "list", "create", "patch", "delete")
 
 RULES = (
     Rule("Read what is to be served, and hear of changes.", GROUP, (PLURAL,), ("get", "list", "watch")),
     Rule("Tell what is so.", GROUP, (f"{PLURAL}/status",), ("patch",)),
     Rule("Run one Deployment per served version, hear how it goes, remove that of a version no longer served.",
-         "apps", ("deployments",), (*_MAKE, "list", "watch")),
+         "apps", ("deployments",), (*_MAKE, "watch")),
     Rule("See why a model pod is not ready: its conditions and its containers' last words.",
          "", ("pods",), ("list", "watch")),
     Rule("Name the pods of a version, and give its server its configuration.", "", ("services", "configmaps"), _MAKE),
     Rule("Let only gateways reach model pods.", "networking.k8s.io", ("networkpolicies",), _MAKE),
     Rule("Keep a drained node from taking all pods of a version.", "policy", ("poddisruptionbudgets",), _MAKE),
+    Rule("Have as many pods as there is to do, and see where a signal for that is lost.",
+         "autoscaling", ("horizontalpodautoscalers",), _MAKE),
+    Rule("Find the gateways, which have measured how a version does.",
+         "discovery.k8s.io", ("endpointslices",), ("list",)),
     Rule("Tell how it came to be so.", "events.k8s.io", ("events",), ("create", "patch")),
 )  # fmt: skip
+
+DEVICES = (
+    Rule("See which devices nodes have, and whether a new pod would find one.", "", ("nodes",), ("list",)),
+    Rule("See which pods hold devices, of whomever.", "", ("pods",), ("list",)),
+)
+"""For the whole cluster, and only where a person grants it: without them a rollout begins and waits for a GPU."""
 
 
 def role(*, cluster_wide: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from pathlib import PurePosixPath
 
-from serving.operator.spec import Batching, ServedModelSpec
+from serving.operator.spec import Batching, ServedModelSpec, Version
 
 MODELS = PurePosixPath("/models")
 """Where a server finds versions: /models/<model>/<version>."""
@@ -16,9 +16,9 @@ _MODELS_FILE, _BATCHING_FILE, _MONITORING_FILE = "models.config", "batching.conf
 _CHANNEL_ARGUMENTS = "grpc.max_connection_age_ms=60000,grpc.max_connection_age_grace_ms=60000"
 
 
-def files(model: str, spec: ServedModelSpec) -> dict[str, str]:
-    """Return the content of each file by its name."""
-    made = {_MODELS_FILE: _models(model, spec.stable.version)}
+def files(model: str, spec: ServedModelSpec, version: Version | None = None) -> dict[str, str]:
+    """Return the content of each file by its name, for one version; without one for the stable."""
+    made = {_MODELS_FILE: _models(model, (version or spec.stable).version)}
     if spec.batching:
         made[_BATCHING_FILE] = _batching(spec.batching)
     if spec.runtime.name == "tensorflow-serving":

@@ -92,6 +92,34 @@ def fetch(address: Address, into: Path, budget: Budget, *, claims: Path = Path(C
             _from_store(address, into, budget)
 
 
+def read_beside(address: Address, suffix: str, *, bytes_max: int, claims: Path = Path(CLAIMS)) -> bytes:
+    """
+    Return the small file whose address is that of a version and *suffix*, up to one byte more than *bytes_max*.
+
+    Raises:
+        CannotFetch: it is not there, or not reachable.
+    """
+    if address.scheme == "oci":
+        raise NotFound("an image has nothing beside it")
+    if address.scheme in ("pvc", "file"):
+        root = claims / address.place if address.scheme == "pvc" else Path("/")
+        return _start_of(root / f"{address.path}{suffix}", bytes_max)
+    if address.scheme in ("http", "https"):
+        store = fsspec.filesystem(address.scheme, skip_instance_cache=True)
+        with _asked(), store.open(address.uri + suffix, "rb", block_size=0, size=1) as stream:
+            return bytes(stream.read(bytes_max + 1))
+    with _asked(), _store(address.scheme).open(f"{address.place}/{address.path}{suffix}", "rb") as stream:
+        return bytes(stream.read(bytes_max + 1))
+
+
+def _start_of(path: Path, bytes_max: int) -> bytes:
+    # A link could lead out of the claim, and a pipe would never end.
+    if path.is_symlink() or not path.is_file():
+        raise NotFound("there is no such file")
+    with path.open("rb") as file:
+        return file.read(bytes_max + 1)
+
+
 def _from_folder(source: Path, into: Path, budget: Budget) -> None:
     try:
         found = files(source)

@@ -8,10 +8,13 @@ a wish that is silently ignored is worse than one that is refused.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError, model_validator
 
+from serving.operator.part import VERSION_MAX, Part
+from serving.operator.rules import broken
+from serving.operator.scaling import Autoscaling
 from serving.operator.storage import URI_PATTERN
+from serving.operator.traffic import Rollout, Traffic
 
 GROUP = "serving.healthguard.io"
 API_VERSION = "v1alpha1"
@@ -24,7 +27,6 @@ NAME_PATTERN = "^[a-z]([a-z0-9-]*[a-z0-9])?$"
 
 DIGEST_PATTERN = "^sha256:[0-9a-f]{64}$"
 VERSIONS_MAX = 16
-VERSION_MAX = 999_999
 
 OWN_FLAGS = (
     "port",
@@ -50,14 +52,6 @@ LabelText = Annotated[str, Field(max_length=317)]
 
 class InvalidSpec(Exception):
     """A ServedModel that cannot be understood; the text names the fields and holds none of their values."""
-
-
-class Part(BaseModel):
-    """A part of the object: frozen, camelCase outside, and closed."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, use_attribute_docstrings=True
-    )
 
 
 class Runtime(Part):
@@ -107,13 +101,6 @@ class Version(Part):
         },
     )
     """SHA-256 over the sorted lines "<sha256>  <path>" of all its files, as `sha256sum` writes them."""
-
-
-class Traffic(Part):
-    """Which version answers."""
-
-    stable: int = Field(ge=1, le=VERSION_MAX)
-    """The version that answers."""
 
 
 class GoldenTest(Part):
@@ -187,6 +174,28 @@ class Storage(Part):
     """How long fetching and checking may take."""
 
 
+PublicKey = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=r"^-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*$",
+    ),
+]
+
+
+class Approval(Part):
+    """The signed statement, beside each version, of who lets it be used, for what and until when."""
+
+    required: bool = False
+    """Whether a version without a valid one is refused."""
+
+    signature_required: bool = False
+    """Whether a version without a valid OpenSSF Model Signing signature of its files is refused."""
+
+    trusted_keys: list[PublicKey] = Field(default=[], max_length=8)
+    """Public keys (PEM) of those who may approve and sign: the word of any of them is enough."""
+
+
 class ServedModelSpec(Part):
     """Which versions of a model are served, from where, how fast and with what proof."""
 
@@ -201,7 +210,13 @@ class ServedModelSpec(Part):
     """The versions that may be served."""
 
     traffic: Traffic
-    """Which version answers."""
+    """Which version answers, and which ones are tried beside it."""
+
+    rollout: Rollout | None = None
+    """How a canary is brought in step by step; left out: it gets the share that `traffic.canary.percent` says."""
+
+    approval: Approval = Approval()
+    """Who must have approved a version before it is served."""
 
     golden_test: GoldenTest = GoldenTest()
     """The test that a server passes before it gets any request."""
@@ -219,7 +234,13 @@ class ServedModelSpec(Part):
     """Taints that the pods may stand."""
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
-    """How many pods serve the model."""
+    """How many pods serve the model; with `autoscaling`, at least."""
+
+    max_replicas: int | None = Field(default=None, ge=1, le=1000)
+    """How many pods serve the model at most; goes with `autoscaling`."""
+
+    autoscaling: Autoscaling | None = None
+    """The number of pods follows what they have to do; left out: there are `minReplicas`."""
 
     storage: Storage = Storage()
     """How versions are fetched."""
@@ -228,16 +249,32 @@ class ServedModelSpec(Part):
     """How long a server may take to load the version and to run its warm-up requests, before it is started again."""
 
     @model_validator(mode="after")
-    def _stable_is_a_version(self) -> Self:
-        numbers = [version.version for version in self.versions]
-        if self.traffic.stable not in numbers or len(set(numbers)) != len(numbers):
-            raise ValueError("traffic.stable is none of the versions, or a version is named twice")
+    def _rules_hold(self) -> Self:
+        rule = broken(self)
+        if rule is not None:
+            raise ValueError(rule.message)
+        if len(self.numbers) != len(self.versions):
+            raise ValueError("a version is named twice in versions")
         return self
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The versions' numbers."""
+        return frozenset(version.version for version in self.versions)
+
+    def version(self, number: int) -> Version:
+        """
+        Return the version of that number.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {version.version: version for version in self.versions}[number]
 
     @property
     def stable(self) -> Version:
         """The version that answers."""
-        return next(version for version in self.versions if version.version == self.traffic.stable)
+        return self.version(self.traffic.stable)
 
     @property
     def gpus(self) -> dict[str, str]:
@@ -255,5 +292,11 @@ def read(document: Any) -> ServedModelSpec:
     try:
         return ServedModelSpec.model_validate(document)
     except ValidationError as error:
-        fields = sorted({".".join(str(step) for step in found["loc"]) or "spec" for found in error.errors()})
+        fields = sorted({".".join(str(step) for step in found["loc"]) or _sentence(found) for found in error.errors()})
         raise InvalidSpec(f"these fields are not as the CRD has them: {', '.join(fields)[:500]}") from None
+
+
+def _sentence(found: Any) -> str:
+    """Return what a rule across fields says: our own words, without a value."""
+    reason = found.get("ctx", {}).get("error")
+    return f"spec ({reason})" if isinstance(reason, ValueError) else "spec"

@@ -1,8 +1,9 @@
 """
 The stager: `python -m serving.operator.stager --uri=… --digest=… --target=…` puts a verified version in place.
 
-It fetches into a folder that no server looks at, checks every byte against the digest, and moves the folder in place by
-one rename. Whatever goes wrong, the target is not there, and the termination message says why.
+It fetches into a folder that no server looks at, checks every byte against the digest, asks for the approval of those
+bytes where one is wanted, and moves the folder in place by one rename. Whatever goes wrong, the target is not there,
+and the termination message says why.
 """
 
 import argparse
@@ -11,17 +12,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from healthguard.logging import configure_logging
-from serving.operator import certificates
+from serving.operator import approving, certificates
+from serving.operator.approving import NOTHING, Demand
 from serving.operator.artifact import NotAFolderOfFiles, digest
 from serving.operator.failures import Failure
 from serving.operator.sources import Budget, CannotFetch, fetch
-from serving.operator.storage import BadAddress, parse
+from serving.operator.storage import Address, BadAddress, parse
 
 log = structlog.get_logger()
 
@@ -41,9 +44,9 @@ class _Late(BaseException):
     """The time is up: not an Exception, since no library on the way may take it for a failure of its own."""
 
 
-def stage(uri: str, expected: str, target: Path, *, bytes_max: int) -> None:
+def stage(uri: str, expected: str, target: Path, *, bytes_max: int, demand: Demand = NOTHING) -> None:
     """
-    Put the version at *uri* in place as the folder *target*, if its digest is *expected*.
+    Put the version at *uri* in place as the folder *target*, if its digest is *expected* and it may be used.
 
     Raises:
         CannotStage: it is not there now, and why.
@@ -53,6 +56,7 @@ def stage(uri: str, expected: str, target: Path, *, bytes_max: int) -> None:
         if address.scheme == "oci":
             # Mounted where the server reads it, and read-only: what is checked is what is served.
             _check(target, expected)
+            _ask(address, target, expected, demand)
             return
         staging = target.parent / _STAGING
         shutil.rmtree(staging, ignore_errors=True)
@@ -60,6 +64,7 @@ def stage(uri: str, expected: str, target: Path, *, bytes_max: int) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         fetch(address, staging, Budget(bytes_max))
         _check(staging, expected)
+        _ask(address, staging, expected, demand)
         staging.rename(target)
     except BadAddress as error:
         raise CannotStage("BadAddress", str(error)) from error
@@ -80,6 +85,19 @@ def _check(folder: Path, expected: str) -> None:
             f"the files have the digest {found}, and not {expected}: they were changed, or the ServedModel names the "
             "wrong digest",
         )
+
+
+def _ask(address: Address, folder: Path, digest: str, demand: Demand) -> None:
+    """
+    Ask whether the version may be used, now.
+
+    Raises:
+        CannotStage: it may not.
+        CannotFetch: the store does not answer.
+    """
+    failure = approving.failure_of(address, folder, digest, demand, now=datetime.now(UTC))
+    if failure:
+        raise CannotStage(failure.reason, failure.message)
 
 
 def give_certificate(folder: Path, target: Path) -> None:
@@ -121,23 +139,37 @@ def deadline(timeout_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def main(arguments: list[str]) -> int:
-    """Stage one version; return 0 if it is in place, else 1 with a termination message."""
+def arguments() -> argparse.ArgumentParser:
+    """Return what may be said to this command."""
     parser = argparse.ArgumentParser(prog="python -m serving.operator.stager", description=__doc__)
     parser.add_argument("--uri", required=True)
     parser.add_argument("--digest", required=True)
     parser.add_argument("--target", required=True, type=Path)
+    parser.add_argument("--trusted-key", action="append", default=[], help="whose word counts; PEM, may be repeated")
+    parser.add_argument("--approval-required", action="store_true")
+    parser.add_argument("--signature-required", action="store_true")
     parser.add_argument("--ssl-config", type=Path, help="where the server reads its certificate; none: it has none")
     parser.add_argument("--certificate", type=Path, default=Path(certificates.SECRET))
     parser.add_argument("--mebibytes-max", type=int, default=2048)
     parser.add_argument("--timeout-s", type=float, default=600)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def demand_of(options: argparse.Namespace) -> Demand:
+    """Return what a version needs before it is served."""
+    return Demand(tuple(options.trusted_key), options.approval_required, options.signature_required)
+
+
+def main(argv: list[str]) -> int:
+    """Stage one version; return 0 if it is in place, else 1 with a termination message."""
+    options = arguments().parse_args(argv)
     configure_logging("stager")
     try:
         if options.ssl_config:
             give_certificate(options.certificate, options.ssl_config)
         with deadline(options.timeout_s):
-            stage(options.uri, options.digest, options.target, bytes_max=options.mebibytes_max * 1024 * 1024)
+            bytes_max = options.mebibytes_max * 1024 * 1024
+            stage(options.uri, options.digest, options.target, bytes_max=bytes_max, demand=demand_of(options))
     except CannotStage as error:
         log.warning("version_refused", reason=error.failure.reason, detail=error.failure.message)
         error.failure.write()

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,20 @@ def start_or_skip(run: Run) -> Cluster:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """Make a namespace that admits only what passes Pod Security *restricted*; it goes with the test."""
+    with own_namespace(cluster) as name:
+        yield name
+
+
+@contextmanager
+def own_namespace(cluster: Cluster) -> Iterator[str]:
+    """Make such a namespace; it goes with the block."""
     name = f"test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
     # Pods are refused until the controller has made it.
     cluster.kubectl("wait", "serviceaccount", "default", f"--namespace={name}", "--for=create", "--timeout=60s")
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.cluster.cluster import Cluster
 
 _TAINT = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
 """So that only pods which ask for it land where nothing runs."""
-_READY_S = 120
+_READY_S = 600
 
 
 @contextmanager
@@ -33,6 +33,8 @@ def fake_nodes(cluster: Cluster, count: int, *, gpus: int = 0) -> Iterator[list[
         *(f"--config={stage}" for stage in tools.manifests("kwok")),
         f"--cidr={network.FAKE_PODS}",
         f"--node-ip={network.FAKE_NODE_ADDRESS}",
+        # Without leases the nodes would be given up after 50 seconds, and the pods on them be ready no more.
+        "--node-lease-duration-seconds=40",
     ]
     # A folder without settings: it would read those in the home folder.
     with (

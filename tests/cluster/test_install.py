@@ -42,7 +42,7 @@ REACHED = {
     "gateway": {"auth", "records", "model-server", "outside"},
     "auth": {"postgresql"},
     "records": {"auth", "postgresql"},
-    "operator": {"outside"},
+    "operator": {"gateway", "outside"},
 }
 """Who gets through to whom, as docs/kubernetes.md has it."""
 
@@ -64,16 +64,25 @@ Right = tuple[str, str, str]
 MADE_BY_PATCH = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets", "events")
 UNUSED: set[Right] = {
     *(("hg-operator", resource, "create") for resource in MADE_BY_PATCH),
+    *(("hg-operator", "horizontalpodautoscalers", verb) for verb in ("get", "create", "patch", "delete")),
     ("hg-secrets", "secrets", "patch"),
     ("hg-leave", "servedmodels", "patch"),
 }
 """
-Rights that one life of a release does not show: adding to a Secret that is there, freeing a model that something holds;
-and the right to create, without which the API server refuses a patch that would make the object, while its log tells of
-the patch only.
+Rights that one life of a release does not show: adding to a Secret that is there, freeing a model that something holds,
+scaling a model (test_autoscaling.py does); and the right to create, without which the API server refuses a patch that
+would make the object, while its log tells of the patch only.
 """
 
-NOT_OF_OLD: set[Right] = {("hg-operator", "events", "patch")}
+NOT_OF_OLD: set[Right] = {
+    ("hg-operator", "events", "patch"),
+    ("hg-operator", "endpointslices", "list"),
+    ("hg-operator", "horizontalpodautoscalers", "list"),
+    *(
+        ("hg-operator", resource, "list")
+        for resource in ("services", "configmaps", "networkpolicies", "poddisruptionbudgets")
+    ),
+}
 """What today's operator would like to do and the first chart's Role does not grant: it goes on without."""
 
 _PROBE = """
@@ -129,6 +138,7 @@ def test_one_life_of_a_release(cluster: Cluster, namespace: str, release: Instal
     assert NEWER in cluster.kubectl("get", "crd", DEFINITION, "--output=yaml")
     version = _stable(release)
     assert {source: _reached(release, source, version) for source in REACHED} == REACHED
+    assert _reached_by_a_stranger(release, version) == {"gateway", "outside"}
     assert {called: _without(one, "certificate") for called, one in _answered(release, version).items()} == ANSWERED
 
     # A busy machine may make it ask for more; one is what an upgrade would set it back to.
@@ -255,6 +265,37 @@ def _reached(release: Installed, source: str, version: int) -> set[str]:
     command = ("exec", where, f"deploy/hg-{source}", "--", "python", "-c", _PROBE, json.dumps(others))
     found: list[str] = json.loads(release.cluster.kubectl(*command))
     return set(found)
+
+
+def _reached_by_a_stranger(release: Installed, version: int) -> set[str]:
+    """
+    Return which of the addresses a pod of another namespace can open a connection to.
+
+    No policy keeps it from calling anybody: what it does not reach is what the release's pods do not let in.
+    """
+    name = f"{release.namespace}-stranger"
+    where = f"--namespace={name}"
+    ours = f".{release.namespace}.svc"
+    called = {
+        who: (host if host.endswith("svc") else host.format(version=version) + ours, port)
+        for who, (host, port) in ADDRESSES.items()
+    }
+    operator = release.get("deployment", "hg-operator")["spec"]["template"]["spec"]["containers"][0]["image"]
+    container = {"name": "probe", "image": operator, "command": ["python", "-c", _PROBE, json.dumps(called)]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": name},
+        "spec": {"containers": [container], "restartPolicy": "Never"},
+    }
+    release.cluster.kubectl("create", "namespace", name)
+    try:
+        release.cluster.kubectl("wait", "serviceaccount", "default", where, "--for=create", "--timeout=60s")
+        release.cluster.apply(json.dumps(pod))
+        release.cluster.kubectl("wait", "pod/probe", where, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=90s")
+        return set(json.loads(release.cluster.kubectl("logs", "probe", where)))
+    finally:
+        release.cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def _answered(release: Installed, version: int) -> dict[str, dict[str, str]]:

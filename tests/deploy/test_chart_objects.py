@@ -27,12 +27,13 @@ EVERYTHING = {
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "door"}], "hostnames": ["healthguard.example"]},
     "internalTLS": {"enabled": True},
     "priorityClasses": {"create": True},
+    "autoscaling": {"provider": "builtin"},
     "gateway": {"autoscaling": {"enabled": True}},
 }
 """Values that turn on what the profiles leave off."""
 
 RENDERINGS = [pytest.param((profile,), id=profile) for profile in PROFILES] + [pytest.param((), id="defaults")]
-CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition"}
+CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition", "APIService"}
 
 
 @pytest.mark.parametrize("profiles", RENDERINGS)
@@ -128,7 +129,7 @@ def test_nothing_secret_is_rendered(profiles: tuple[str, ...]) -> None:
             plain = "value" in variable and variable["name"] != "HEALTHGUARD_PLAN"
             assert not (plain and re.search("SECRET|PASSWORD|KEY|DSN", variable["name"])), f"{name}: {variable['name']}"
     rendered = text(EVERYTHING, *profiles)
-    assert not re.search(r"-----BEGIN|postgres(ql)?(\+asyncpg)?://[^:\s]+:[^$\s]", rendered)
+    assert not re.search(r"-----BEGIN(?! PUBLIC KEY)|postgres(ql)?(\+asyncpg)?://[^:\s]+:[^$\s]", rendered)
 
 
 def test_rendering_twice_gives_the_same() -> None:
@@ -166,6 +167,16 @@ def test_operator_has_the_rights_that_it_says_it_needs(wide: bool, kind: str) ->
     needed = yaml.safe_load((ROOT / "k8s" / "operator" / "rbac.yaml").read_text())["rules"]
     roles = of_kind(template({"operator": {"clusterWide": wide}}), kind)
     assert roles["clinic-hg-operator" if wide else "hg-operator"]["rules"] == needed
+
+
+def test_operator_sees_devices_only_where_it_is_let() -> None:
+    """Nodes, and pods of the whole cluster, are more than a namespace's operator needs: a person says so."""
+    from serving.operator import rbac
+
+    name = "clinic-hg-operator-devices"
+    granted = of_kind(template({"operator": {"seeDevices": True}}), "ClusterRole")[name]["rules"]
+    assert granted == [rule.manifest for rule in rbac.DEVICES]
+    assert name not in of_kind(template({}), "ClusterRole")
 
 
 def test_replicas_are_never_rendered_beside_an_autoscaler() -> None:

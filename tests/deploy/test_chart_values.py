@@ -59,6 +59,9 @@ BAD: list[tuple[Values, str]] = [
     ({"internalTLS": {"existing": {"operator": "x"}}}, "operator"),
     ({"gateway": {"discovery": "dns"}}, "discovery"),
     ({"networkPolicies": {"apiServer": {"ports": []}}}, "ports"),
+    ({"autoscaling": {"provider": "prometheus"}}, "provider"),
+    ({"autoscaling": {"provider": "keda"}}, "autoscaling.prometheusURL"),
+    ({"autoscaling": {"prometheusURL": "prometheus"}}, "prometheusURL"),
     ({"networkPolicies": {"database": {"cidrs": ["db.example"]}}}, "cidrs"),
     ({"models": {"Cancer": {"enabled": True}}}, "Cancer"),
     ({"models": {"skin": {"enabled": True, "spec": {}}}}, "spec"),
@@ -175,6 +178,7 @@ def test_every_setting_is_set_and_every_variable_is_a_setting(service: str) -> N
         "internalTLS": {"enabled": True, "door": True},
         "networkPolicies": {"monitoringNamespaceSelector": {"matchLabels": {"a": "b"}}},
         "gateway": {"redis": {"existingSecret": "redis"}, "settings": {"grpc_port": 8005}},
+        "autoscaling": {"provider": "builtin"},
     }
     values = merged(values, {service: {"settings": {"otlp_endpoint": "http://collector:4318/v1/traces"}}})
     found = template(values)
@@ -193,8 +197,9 @@ NOT_SET = {
     # Its callers are known by their tokens.
     "auth": {"tls_client_ca_file"},
     "records": set(),
-    # It listens for probes and scrapers only, which have no certificates.
-    "operator": {"tls_cert_file", "tls_key_file", "tls_client_ca_file"},
+    # It listens for probes and scrapers only, which have no certificates, and for the API server, with one that
+    # it makes itself; a release has models and gateways in one namespace; KEDA excludes the own metrics API.
+    "operator": {"tls_cert_file", "tls_key_file", "tls_client_ca_file", "gateway_namespace", "prometheus_url"},
 }
 
 

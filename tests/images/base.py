@@ -13,6 +13,8 @@ from tests.cluster.tools import Unavailable, search_path
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
 TIMEOUT_S = 600
+# mmdebstrap writes no later time than this into the archive, so that the same packages give the same bytes.
+EPOCH = {"SOURCE_DATE_EPOCH": "1"}
 
 
 def base() -> str:
@@ -39,7 +41,7 @@ def rootfs() -> Path:
 
 
 def _made() -> Path:
-    key = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join((SUITE, *PACKAGES, *EPOCH.values())).encode()).hexdigest()[:12]
     target = CACHE / f"{SUITE}-{key}.tar"
     if target.exists():
         return target
@@ -52,7 +54,9 @@ def _made() -> Path:
     unfinished = target.with_suffix(f".{os.getpid()}.tar")
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(unfinished)]
     with progress.step("making a base image of Debian packages", estimate_s=60):
-        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, env=os.environ | EPOCH
+        )
     if run.returncode != 0:
         unfinished.unlink(missing_ok=True)
         raise Unavailable(f"mmdebstrap could not make a base image: {run.stderr[-500:]}")

@@ -17,6 +17,19 @@
 {{- fail (printf "%s.autoscaling.minReplicas: it is more than maxReplicas" $service) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq .Values.autoscaling.provider "keda") (not .Values.autoscaling.prometheusURL) -}}
+{{- fail "autoscaling.prometheusURL: the provider is keda, so say where it asks Prometheus" -}}
+{{- end -}}
+{{- if eq .Values.autoscaling.provider "builtin" -}}
+{{- /* Empty where Helm only renders. */ -}}
+{{- $there := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
+{{- $ours := printf "%s/%s" .Release.Namespace (include "healthguard.name" (list . "operator-metrics")) -}}
+{{- with ($there.spec).service -}}
+{{- if ne (printf "%s/%s" .namespace .name) $ours -}}
+{{- fail (printf "autoscaling.provider: the external metrics API of this cluster is %s/%s's; set keda, prometheus-adapter or none" .namespace .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if ne (empty .Values.gateway.existingSecret) (empty .Values.records.existingSecret) -}}
 {{- fail "records.existingSecret: it and gateway.existingSecret share a secret, so name both or none" -}}
 {{- end -}}

@@ -54,6 +54,17 @@ spec:
   {{- end }}
 {{- end }}
 
+{{/* From the API server, at a port: (list $ 8443). Without its addresses anybody may knock; it lets nobody else in. */}}
+{{- define "healthguard.edge.fromAPIServer" -}}
+- ports: [{port: {{ index . 1 }}, protocol: TCP}]
+  {{- with (index . 0).Values.networkPolicies.apiServer.cidrs }}
+  from:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- end }}
+  {{- end }}
+{{- end }}
+
 {{/* From the pods that read metrics, at a port; nothing where nobody may: (list $ 8000). */}}
 {{- define "healthguard.edge.monitoring" -}}
 {{- with (index . 0).Values.networkPolicies.monitoringNamespaceSelector -}}

@@ -78,12 +78,26 @@ OPERATOR_HOST: 0.0.0.0
 OPERATOR_PORT: "8080"
 OPERATOR_DRAIN_S: "0"
 OPERATOR_NAMESPACES: {{ .Values.operator.clusterWide | ternary (list) (list .Release.Namespace) | toJson | quote }}
+OPERATOR_SEE_DEVICES: {{ .Values.operator.seeDevices | quote }}
 OPERATOR_IMAGE: {{ include "healthguard.image" (list . "operator") }}
 OPERATOR_MODELSERVER_IMAGE: {{ include "healthguard.image" (list . "modelserver") }}
 OPERATOR_TENSORFLOW_SERVING_IMAGE: {{ include "healthguard.image" (list . "tensorflowServing") }}
 OPERATOR_TENSORFLOW_SERVING_GPU_IMAGE: {{ include "healthguard.image" (list . "tensorflowServingGpu") }}
 OPERATOR_IMAGE_PULL_POLICY: {{ .Values.images.pullPolicy }}
 OPERATOR_IMAGE_PULL_SECRETS: {{ include "healthguard.pullSecretNames" . | quote }}
+OPERATOR_GATEWAY_SERVICE: {{ include "healthguard.name" (list . "gateway") }}
+{{- if include "healthguard.door" . }}
+OPERATOR_GATEWAY_CA_FILE: /etc/healthguard/models-tls/ca.crt
+{{- end }}
+OPERATOR_METRICS_PROVIDER: {{ .Values.autoscaling.provider }}
+{{- if eq .Values.autoscaling.provider "builtin" }}
+OPERATOR_METRICS_SERVICE: {{ include "healthguard.name" (list . "operator-metrics") }}
+OPERATOR_METRICS_PORT: "8443"
+OPERATOR_OWN_NAMESPACE: {{ .Release.Namespace }}
+{{- end }}
+{{- if eq .Values.autoscaling.provider "keda" }}
+OPERATOR_PROMETHEUS_URL: {{ .Values.autoscaling.prometheusURL }}
+{{- end }}
 OPERATOR_GATEWAY_LABELS: {{ include "healthguard.selector" (list . "gateway") | fromYaml | toJson | quote }}
 OPERATOR_DNS_PORTS: {{ .Values.networkPolicies.dns.ports | toJson | quote }}
 {{- with .Values.networkPolicies.monitoringNamespaceSelector.matchLabels }}

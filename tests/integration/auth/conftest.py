@@ -41,7 +41,7 @@ def settings(auth_dsn: str) -> AuthSettings:
 def rolled_back(auth_connection: AsyncConnection) -> Database:
     """Return a database whose every commit is a savepoint of a transaction that the test's end rolls back."""
     sessions = async_sessionmaker(auth_connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
-    return Database(auth_connection.engine, sessions, sessions)
+    return Database(auth_connection.engine, sessions, sessions, sessions)
 
 
 @pytest.fixture

@@ -64,6 +64,18 @@ async def test_image_unlike_the_training_data_is_indeterminate(door: Door) -> No
     assert response.json()["confidence"] is None
 
 
+async def test_trace_leads_to_the_model_server(door: Door) -> None:
+    """A caller's trace is that of the call for scores; without one there is none."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for seed, sent in enumerate(({"traceparent": trace}, {})):
+        await door.client.post(
+            "/api/v1/models/cancer/predictions",
+            files={"file": ("a.jpg", jpeg(seed))},
+            headers=door.authorization() | sent,
+        )
+    assert door.cancer.traceparents == [trace, None]
+
+
 async def test_idempotency_key_stores_once(door: Door) -> None:
     """The same key and image again give the first record; the same key with another image is refused."""
     headers = door.authorization() | {"Idempotency-Key": "k-1"}

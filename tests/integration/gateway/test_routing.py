@@ -176,6 +176,23 @@ async def test_shadow_that_fails_is_counted_and_nothing_else(building: Building,
     assert await metric(door, "healthguard_prediction_failures_total") == {}
 
 
+async def test_calls_are_measured_by_version(building: Building, second: FakeModelServer) -> None:
+    """What a rollout is judged by: calls for scores, those that failed, and those that held none; heat maps are not."""
+    door = await with_version_two(building, second, canary={"percent": 100})
+    version = 'model="cancer",version="2"'
+    assert (await predict(door, query="?explain=true")).status_code == 201
+    second.failures = [grpc.StatusCode.INTERNAL]
+    assert (await predict(door, 1)).status_code == 500
+    second.probability = float("nan")
+    assert (await predict(door, 2)).status_code == 500
+    calls = await metric(door, "healthguard_model_call_duration_seconds_count")
+    assert calls[f"{{{version}}}"] == 3
+    assert await metric(door, "healthguard_model_call_failures_total") == {
+        f'{{code="INTERNAL",{version}}}': 1,
+        f'{{code="BAD_SCORES",{version}}}': 1,
+    }
+
+
 async def test_clients_deadline_reaches_the_model(door: Door) -> None:
     """Half a second means half a second, though the gateway itself would wait for ten."""
     door.cancer.hold = asyncio.Event()

@@ -273,3 +273,74 @@ async def test_clients_own_record_is_stored_once_under_a_key(client: httpx.Async
     other = await client.post("/predictions", json=record, headers=issuer.authorization() | {"Idempotency-Key": "k-1"})
     assert other.json()["id"] != first.json()["id"]
     assert len((await client.get("/predictions", headers=me)).json()) == 1
+
+
+def together(*saves: tuple[str | None, dict[str, Any]]) -> dict[str, Any]:
+    """Return the body that stores several answers, each with its caller's token."""
+    return {"saves": [{"token": token, "record": record} for token, record in saves]}
+
+
+async def test_together_stores_each_for_its_own_caller(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    """What comes back is in the order of what was sent, and each caller finds theirs and no other's."""
+    ann, ben = issuer.token(), issuer.token("patient", sub=str(uuid.uuid4()))
+    answers = [model_answer(filename="ann.png"), risk_answer(filename="ben.png"), model_answer(filename="anyone.png")]
+
+    created = await client.post(
+        f"{URL}/together", json=together(*zip((ann, ben, None), answers, strict=True)), headers=FROM_GATEWAY
+    )
+
+    saved = created.json()["saved"]
+    assert created.status_code == 201
+    assert [record["filename"] for record in saved] == ["ann.png", "ben.png", "anyone.png"]
+    assert sorted(record["number"] for record in saved) == [1, 2, 3]
+    for token, record in zip((ann, ben), saved, strict=False):
+        listed = (await client.get(URL, headers={"Authorization": f"Bearer {token}"})).json()["items"]
+        assert listed == [record]
+
+
+async def test_together_knows_the_patients(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    """A doctor's patients have the pseudonyms that they have anywhere, also two of one patient at once."""
+    doctor = issuer.authorization("doctor")
+    token = doctor["Authorization"].removeprefix("Bearer ")
+    alone = await save(client, doctor, patient="4711")
+
+    created = await client.post(
+        f"{URL}/together",
+        json=together(*((token, model_answer(patient=number)) for number in ("4711", "4712", "4711"))),
+        headers=FROM_GATEWAY,
+    )
+
+    pseudonyms = [record["patient"] for record in created.json()["saved"]]
+    assert pseudonyms == [alone["patient"], pseudonyms[1], alone["patient"]]
+    assert pseudonyms[1] not in (None, alone["patient"])
+
+
+@pytest.mark.parametrize("wrong", ["token", "record", "patient"])
+async def test_together_stores_all_or_none(
+    client: httpx.AsyncClient, issuer: Issuer, database: Any, wrong: str
+) -> None:
+    """One that is refused leaves nothing of the others: the gateway then sends each by itself."""
+    token, answer = issuer.token(), model_answer()
+    bad = {
+        "token": ("e30.e30.e30", answer),
+        "record": (token, answer | {"score": 2.0}),
+        "patient": (token, answer | {"patient": "4711"}),
+    }[wrong]
+
+    refused = await client.post(f"{URL}/together", json=together((token, answer), bad), headers=FROM_GATEWAY)
+
+    assert (
+        problem(refused)
+        == {
+            "token": (401, "unauthorized"),
+            "record": (422, "validation-failed"),
+            "patient": (403, "patient-not-allowed"),
+        }[wrong]
+    )
+    assert await database.fetchval("select count(*) from predictions") == 0
+
+
+async def test_together_is_for_the_gateway_alone(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    """Tokens alone store nothing."""
+    body = together((issuer.token("doctor"), model_answer()))
+    assert problem(await client.post(f"{URL}/together", json=body)) == (403, "gateway-only")

@@ -1,6 +1,7 @@
 # ruff: noqa: T201 - a command's answer
 """
-The limit: a model in a loop on one core, with nothing around it. `python -m tests.load.bench.bare BACKEND FOLDER CORE`.
+The limit: a model in a loop on one core, with nothing around it.
+`python -m tests.load.bench.bare BACKEND FOLDER CORE [JPEGS]`; with JPEGS, a folder of them, it decodes them, too.
 
 It says `ready`, waits for a line with a number of seconds, runs for as long, and says what it did as JSON; until its
 input ends. Every picture is another one.
@@ -12,13 +13,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tests.load.bench.pictures import Pictures
 
 Run = Callable[[Any], object]
+
+
+class Source(Protocol):
+    """Gives pictures without end."""
+
+    def next(self) -> Any:
+        """Return one that was not there before."""
 
 
 def litert(folder: Path) -> Run:
@@ -54,7 +62,7 @@ def tensorflow(folder: Path) -> Run:
     return call
 
 
-def measured(run: Run, pictures: Pictures, seconds: float) -> dict[str, float]:
+def measured(run: Run, pictures: Source, seconds: float) -> dict[str, float]:
     """Run for some seconds; return images per second, and milliseconds of wall and of CPU per image."""
     took = []
     cpu, started = time.process_time(), time.perf_counter()
@@ -70,10 +78,20 @@ def measured(run: Run, pictures: Pictures, seconds: float) -> dict[str, float]:
     }
 
 
-def main(backend: str, folder: Path, core: int) -> None:
+def source(jpegs: Path | None) -> Source:
+    """Return pixels, or where a folder of JPEGs is given, those decoded as the gateway does."""
+    if jpegs is None:
+        return Pictures()
+    # Not for the others: the training environment, where TensorFlow runs, has no decoders.
+    from tests.load.bench.jpegs import DecodedJpegs, Jpegs
+
+    return DecodedJpegs(Jpegs.read(jpegs))
+
+
+def main(backend: str, folder: Path, core: int, jpegs: Path | None = None) -> None:
     """Load, warm up, and measure as often as asked."""
     os.sched_setaffinity(0, {core})
-    run, pictures = {"litert": litert, "tensorflow": tensorflow}[backend](folder), Pictures()
+    run, pictures = {"litert": litert, "tensorflow": tensorflow}[backend](folder), source(jpegs)
     measured(run, pictures, 0.3)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -81,4 +99,4 @@ def main(backend: str, folder: Path, core: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), *map(Path, sys.argv[4:]))

@@ -22,7 +22,7 @@ from tests.load.bench.processes import (
 )
 from tests.load.bench.result import Case, Limit, Start
 
-NETWORKS = ROOT / "build" / "bench" / "networks"
+NETWORKS = ROOT / "build" / "bench" / "references"
 REFERENCES = ("small", "mobilenet")
 MODELS: Mapping[str, Path] = {
     **{name: NETWORKS / name for name in REFERENCES},
@@ -62,9 +62,9 @@ def make_networks() -> None:
 
 
 @contextmanager
-def serving(backend: str, models: Mapping[str, Path]) -> Iterator[Server]:
+def serving(backend: str, models: Mapping[str, Path], port: int | None = None) -> Iterator[Server]:
     """
-    Run a model server until the block ends.
+    Run a model server until the block ends, at a *port*, or else at a unix socket.
 
     Raises:
         Failed: it did not start.
@@ -76,7 +76,8 @@ def serving(backend: str, models: Mapping[str, Path]) -> Iterator[Server]:
             for name, path in models.items()
         )
         config.write_text(f"model_config_list {{\n{entries}}}")
-        flags = [f"--model_config_file={config}", "--port=0", f"--grpc_socket_path={sock}", "--drain_notice_seconds=0"]
+        door = ("--port=0", f"--grpc_socket_path={sock}") if port is None else (f"--port={port}",)
+        flags = [f"--model_config_file={config}", "--drain_notice_seconds=0", *door]
         with log.open("w") as output:
             started = time.monotonic()
             process = subprocess.Popen(
@@ -84,7 +85,7 @@ def serving(backend: str, models: Mapping[str, Path]) -> Iterator[Server]:
             )
         try:
             ready_s = _wait_started(process, log, started)
-            yield Server(process.pid, f"unix:{sock}", ready_s)
+            yield Server(process.pid, f"unix:{sock}" if port is None else f"127.0.0.1:{port}", ready_s)
         finally:
             process.kill()
             process.wait()
@@ -104,9 +105,16 @@ def _wait_started(process: "subprocess.Popen[bytes]", log: Path, started: float)
     return time.monotonic() - started
 
 
-def limit(backend: str, folder: Path, cores: Sequence[int], seconds: float) -> dict[str, float]:
-    """Measure the bare loop on all cores at once, then on one."""
-    calls = [(backend, folder, core) for core in cores]
+def version_of(name: str) -> Path:
+    """Return the folder of a model's newest version, which is the one that a model server loads."""
+    return max((path for path in MODELS[name].iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+
+
+def limit(
+    backend: str, folder: Path, cores: Sequence[int], seconds: float, jpegs: Path | None = None
+) -> dict[str, float]:
+    """Measure the bare loop on all cores at once, then on one; with *jpegs* it decodes them, too."""
+    calls = [(backend, folder, core, *([jpegs] if jpegs else [])) for core in cores]
     with workers(python_of(backend), "tests.load.bench.bare", calls) as loops:
         for loop in loops:
             loop.tell(str(seconds))
@@ -122,7 +130,7 @@ def limit(backend: str, folder: Path, cores: Sequence[int], seconds: float) -> d
 
 def measure(backend: str, name: str, *, cores: Sequence[int], seconds: float, say: Say) -> tuple[Limit, list[Case]]:
     """Measure one model on one backend: limit, server at every concurrency, limit again."""
-    folder = MODELS[name] / "1"
+    folder = version_of(name)
     say(f"{backend} {name}: limit")
     before = limit(backend, folder, cores, seconds)
     points = []

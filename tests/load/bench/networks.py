@@ -2,14 +2,15 @@
 The fixed reference networks, made where TensorFlow is and kept below build/.
 
 Run in the training environment: `python -m tests.load.bench.networks FOLDER`. Their weights are random, from a seed:
-they are for measuring, and say nothing about pictures.
+they are for measuring, and say nothing about pictures. Each has the signatures of a model of ours, and the contract of
+one called `cancer`: under this name the gateway serves it on the path that stores nothing.
 """
 
 # mypy: disable-error-code="misc,untyped-decorator"
 
+import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,30 @@ from tensorflow.python.framework.convert_to_constants import (  # type: ignore[i
     convert_variables_to_constants_v2,
 )
 
+from models import graph
+from models.export import COUNT, Signatures, write_litert, write_saved_model
+
 SEED = 7
 SIDE_PX = 224
+NO_DIGEST = "sha256:" + 64 * "0"
+CONTRACT = {
+    "schema": "healthguard.io/contract/v1",
+    "model": "cancer",
+    "version": 1,
+    "task": "binary",
+    "labels": ["Negative", "Positive"],
+    "thresholds": [0.5],
+    "input": {"height": SIDE_PX, "width": SIDE_PX, "channels": "RGB", "resize": "area", "fit": "stretch"},
+    "calibration": {"method": "temperature", "temperature": 1.0},
+    "confidence": {"method": "max"},
+    "out_of_distribution": {"method": "mahalanobis", "limit": 1.0},
+    "explain": {"method": "none", "grid": []},
+    "recommendations": dict.fromkeys(("Negative", "Positive", "Indeterminate"), "None: this network is for measuring."),
+    "intended_use": "Measuring.",
+    "demonstration": True,
+    "weights_digest": NO_DIGEST,
+    "card_digest": NO_DIGEST,
+}
 
 
 def small() -> Any:
@@ -53,18 +76,16 @@ def write(network: Any, folder: Path) -> None:
 
     frozen = convert_variables_to_constants_v2(live.get_concrete_function())
 
-    @tf.function(input_signature=[tf.TensorSpec([None, SIDE_PX, SIDE_PX, 3], tf.uint8, name="image")])
     def serve(image: Any) -> dict[str, Any]:
-        return {"probability": frozen(image)[0]}
+        probability = frozen(image)[0]
+        return {"probability": probability, "ood_score": tf.zeros_like(probability)}
 
-    module = tf.Module()
-    module.serve = serve
-    folder.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as home:
-        tf.saved_model.save(module, home, signatures={"serving_default": serve})
-        content = tf.lite.TFLiteConverter.from_saved_model(home).convert()
-        (folder / "saved_model.pb").write_bytes((Path(home) / "saved_model.pb").read_bytes())
-    (folder / "model.tflite").write_bytes(content)
+    signatures: Signatures = {
+        "serving_default": (("image", tf.uint8, [None, SIDE_PX, SIDE_PX, 3]), serve),
+        "contract": (COUNT, lambda n: graph.contract(json.dumps(CONTRACT), n)),
+    }
+    write_saved_model(folder, signatures)
+    write_litert(folder / "model.tflite", signatures)
 
 
 def main(target: Path) -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from html import escape
 
-from tests.load.bench.result import Case
+from tests.load.bench.result import AnyCase
 
 ROW_PX, LEFT_PX, WIDTH_PX, TOP_PX = 18, 220, 520, 30
 COLOURS = {1: "#9db8d2", 8: "#5b8db8", 32: "#2f5d8a"}
 
 
-def svg(cases: Sequence[Case]) -> str:
+def svg(cases: Sequence[AnyCase]) -> str:
     """Return the picture; a line stands at the limit, another at 0.95 of it."""
     height = TOP_PX + ROW_PX * len(cases) + 20
-    scale = WIDTH_PX / max(1.05, *(case.share_of_limit for case in cases))
+    scale = WIDTH_PX / max([1.05, *(case.share_of_limit for case in cases)])
     lines = [
         f'<line x1="{LEFT_PX + share * scale:.0f}" x2="{LEFT_PX + share * scale:.0f}" y1="{TOP_PX}" '
         f'y2="{height - 20}" stroke="{colour}"/>'
@@ -27,8 +27,8 @@ def svg(cases: Sequence[Case]) -> str:
     )
 
 
-def _bar(case: Case, top: int, scale: float) -> str:
-    label = escape(f"{case.part} {case.backend} {case.model}, {case.concurrency} at once")
+def _bar(case: AnyCase, top: int, scale: float) -> str:
+    label = escape(case.label)
     width = case.share_of_limit * scale
     figures = f"{case.share_of_limit:.2f}: {case.rps:.0f}/s, p50 {case.p50_ms:.1f} p99 {case.p99_ms:.1f} ms"
     return (

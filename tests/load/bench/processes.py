@@ -21,7 +21,7 @@ class Failed(Exception):
 class Worker:
     """A process that answers lines with JSON; see bare.py and closed_loop.py."""
 
-    def __init__(self, python: Path, module: str, *arguments: object) -> None:
+    def __init__(self, python: Path, module: str, *arguments: object, env: Mapping[str, str] | None = None) -> None:
         self.name = module
         self.process = subprocess.Popen(
             [str(python), "-m", module, *map(str, arguments)],
@@ -30,7 +30,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
 
     def wait_ready(self) -> None:
@@ -76,12 +76,14 @@ class Worker:
 
 
 @contextmanager
-def workers(python: Path, module: str, calls: Sequence[Sequence[object]]) -> Iterator[list[Worker]]:
+def workers(
+    python: Path, module: str, calls: Sequence[Sequence[object]], env: Mapping[str, str] | None = None
+) -> Iterator[list[Worker]]:
     """Run a worker for each list of arguments, all ready, until the block ends."""
     with ExitStack() as stack:
         started = []
         for arguments in calls:
-            worker = Worker(python, module, *arguments)
+            worker = Worker(python, module, *arguments, env=env)
             stack.callback(worker.close)
             started.append(worker)
         for worker in started:
@@ -90,9 +92,19 @@ def workers(python: Path, module: str, calls: Sequence[Sequence[object]]) -> Ite
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    """Return the CPU seconds that a process has used, with the children of it that have ended."""
+    return sum(map(int, _stat(pid)[11:15])) / TICKS_PER_S
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name; source: proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def family_cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process and its children have used: PostgreSQL has one for each connection."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(cpu_s, (pid, *map(int, children))))
 
 
 def memory_mb(pid: int) -> Mapping[str, float]:

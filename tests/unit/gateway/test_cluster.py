@@ -61,9 +61,32 @@ def test_rollout_says_the_canarys_share_of_the_moment() -> None:
     """Also that it is none, once it was taken back."""
     canary = {"version": 2, "percent": 50, "sticky": True}
     for percent in (5, 0):
-        model = served_model(canary=canary, status={"rollout": {"canaryPercent": percent}})
+        model = served_model(canary=canary, status={"rollout": {"version": 2, "canaryPercent": percent}})
         assert traffic_of(model).canary == Canary(2, percent, sticky=True)
     assert traffic_of(served_model(canary=canary)).canary == Canary(2, 50, sticky=True)
+
+
+def test_rollout_of_another_canary_says_nothing() -> None:
+    """The share of the canary before does not fall to the next one, which gets none until the operator says so."""
+    promoted = {"rollout": {"version": 2, "canaryPercent": 100}}
+    model = served_model(canary={"version": 3, "percent": 50}, status=promoted)
+    model["spec"]["rollout"] = {"steps": [5]}
+    assert traffic_of(model).canary == Canary(3, 0)
+
+
+def test_version_that_is_to_answer_next_is_connected_to_before() -> None:
+    """When the operator says that it answers, there must be no moment in which nobody does."""
+    slices = [endpoint_slice(entry("10.0.0.1")), endpoint_slice(entry("10.0.0.7"), version=7)]
+    (declared,) = read([served_model(status={"answering": 7})], slices).models
+    assert declared.traffic == Traffic(7)
+    assert declared.endpoints.keys() == {1, 7}
+
+
+def test_version_before_answers_until_the_operator_says_otherwise() -> None:
+    """A new stable version has no servers yet; a canary that was promoted is the one that answers, and none beside."""
+    model = served_model(canary={"version": 2, "percent": 50}, status={"answering": 2})
+    assert traffic_of(model) == Traffic(2)
+    assert traffic_of(served_model(status={"answering": 7})).stable == 7
 
 
 @pytest.mark.parametrize(

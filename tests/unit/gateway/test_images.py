@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,18 @@ from PIL import Image, ImageOps
 
 from gateway import images
 from gateway.contracts import InputSpec
-from gateway.images import BYTES_MAX, Decoder, check, decode, fit, pixels_hmac
+from gateway.images import (
+    BYTES_MAX,
+    QUICK_BYTES_MAX,
+    QUICK_PIXELS_MAX,
+    Decoder,
+    EncodedImage,
+    check,
+    decode,
+    fit,
+    is_quick,
+    pixels_hmac,
+)
 from gateway.problems import BrokenImage, SeveralPictures, TooManyPixels, UnsupportedImage
 from tests.pictures import encoded, picture
 
@@ -348,3 +360,35 @@ def test_side_that_no_jpeg_could_have_is_refused() -> None:
 def test_largest_colour_png_fits_the_memory() -> None:
     """Both limits by their defaults: what the pixel limit lets through, a PNG in colour may use."""
     assert BYTES_MAX >= 4 * 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "quick"),
+    [
+        (encoded(Image.fromarray(picture(300, 300)), "JPEG"), True),
+        (encoded(Image.fromarray(picture(300, QUICK_PIXELS_MAX // 300 + 1)), "JPEG"), False),
+        (encoded(Image.fromarray(picture(300, 300)), "JPEG", progressive=True), False),
+        (encoded(Image.fromarray(picture(300, 300)), "JPEG") + bytes(QUICK_BYTES_MAX), False),
+        (encoded(Image.fromarray(picture(30, 30)), "PNG"), False),
+    ],
+    ids=["small", "larger", "of several scans", "of many bytes", "PNG"],
+)
+async def test_only_what_is_quick_is_decoded_on_the_event_loop(
+    content: bytes, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could take longer than a millisecond goes to a thread, and gives the same pixels there."""
+    image, threads = check(content, pixels_max=LIMIT), set()
+
+    def noting(encoded_image: EncodedImage, spec: InputSpec) -> NDArray[np.uint8]:
+        threads.add(threading.get_ident())
+        return decode(encoded_image, spec)
+
+    monkeypatch.setattr(images, "decode", noting)
+    decoder = Decoder(1, b"k" * 32)
+    try:
+        done = await decoder.decode(image, SPEC)
+    finally:
+        decoder.close()
+    assert is_quick(image) is quick
+    assert (threads == {threading.get_ident()}) is quick
+    assert np.array_equal(done.pixels, decode(image, SPEC))

@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from healthguard import tokens
 from healthguard.problems import Unauthorized, Unavailable
 from healthguard.tokens import (
     KEYS_FIRST_S,
     KEYS_FRESH_S,
     KEYS_REFETCH_S,
+    LEEWAY_S,
+    REMEMBERED_MAX,
+    REMEMBERED_S,
+    Caller,
     Keys,
     KeysNotFetched,
+    RememberingVerifier,
     Role,
     TokenVerifier,
     bearer_token,
@@ -244,3 +250,63 @@ def test_bearer_token_needs_the_scheme_and_a_token(header: str | None) -> None:
 def test_bearer_scheme_is_case_insensitive() -> None:
     """RFC 9110 §11.1 says so of every scheme."""
     assert bearer_token("bEARER abc") == "abc"
+
+
+class Counting:
+    """Counts how often a token's signature is checked."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.verifier = issuer.verifier()
+        self.checked = 0
+
+    async def verify(self, token: str) -> Caller:
+        """Check it."""
+        self.checked += 1
+        return await self.verifier.verify(token)
+
+
+async def test_remembered_token_is_checked_once_a_minute(issuer: Issuer) -> None:
+    """The same caller, without the work, and not for longer than it may be."""
+    now, counting = [time.time()], Counting(issuer)
+    remembering = RememberingVerifier(counting, clock=lambda: now[0])
+    token = issuer.token(Role.DOCTOR)
+
+    assert await remembering.verify(token) is await remembering.verify(token)
+    assert counting.checked == 1
+    now[0] += REMEMBERED_S + 1
+    await remembering.verify(token)
+    assert counting.checked == 2
+
+
+async def test_remembered_token_ends_when_it_expires(issuer: Issuer) -> None:
+    """What is remembered never outlives the token."""
+    now, counting = [time.time()], Counting(issuer)
+    remembering = RememberingVerifier(counting, clock=lambda: now[0])
+    token = issuer.token(exp=int(now[0]) + 10)
+
+    await remembering.verify(token)
+    now[0] += 11 + LEEWAY_S
+    await remembering.verify(token)
+    assert counting.checked == 2
+
+
+async def test_refused_token_is_not_remembered(issuer: Issuer) -> None:
+    """A token of somebody else's is refused each time, also with a known one beside it."""
+    remembering = RememberingVerifier(issuer.verifier())
+    await remembering.verify(issuer.token())
+    forged = Issuer().token()
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            await remembering.verify(forged)
+
+
+async def test_memory_of_tokens_is_bounded(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, no more than so many are kept."""
+    assert REMEMBERED_MAX >= 1000
+    monkeypatch.setattr(tokens, "REMEMBERED_MAX", 2)
+    counting = Counting(issuer)
+    remembering = RememberingVerifier(counting)
+    first, *others = (issuer.token() for _ in range(3))
+    for token in (first, *others, others[1], first):
+        await remembering.verify(token)
+    assert counting.checked == 4

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from models import approval, artifact, commands, signing
+from healthguard import approval
+from models import artifact, commands, signing
 from tests.unit.models.test_diff import MODELS, stable
 from tests.unit.models.test_import_litert import network
 from tests.unit.models.test_verification import keys

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from models import approval, artifact, signing, verification
+from healthguard import approval, dsse
+from models import artifact, signing, verification
 from models.litert import LiteRtVersion
 from models.verification import Asked
 
@@ -57,7 +58,7 @@ def found(folder: Path, **wishes: object) -> dict[str, verification.Check]:
 def approve(folder: Path, keys: Path, *, name: str = "ours", expires: datetime = NOW + timedelta(days=1)) -> None:
     """Write an approval beside a folder."""
     statement = approval.Approval("anemia", 1, artifact.digest(folder), "Use", "Dr A", NOW - timedelta(days=1), expires)
-    key = approval.private_key((keys / f"{name}.pem").read_bytes())
+    key = dsse.private_key((keys / f"{name}.pem").read_bytes())
     approval.beside(folder).write_bytes(approval.sign(statement, key))
 
 
@@ -156,7 +157,7 @@ def test_key_that_is_none_is_refused_by_name(version: Path, keys: Path) -> None:
     checks = found(version, keys=(keys / "ours.pem",), signature_required=True)
     assert (checks["signature"].passed, checks["approval"].passed) == (False, False)
     assert "public key" in checks["signature"].detail
-    with pytest.raises(approval.KeyRefused):
+    with pytest.raises(dsse.KeyRefused):
         signing.sign(version, keys / "ours.pub")
 
 

@@ -1,10 +1,10 @@
-"""An Event is written for each turn of Ready, and for nothing else."""
+"""An Event is written for each turn of Ready and of a rollout, and for nothing else."""
 
 from typing import Any
 
 import pytest
 
-from serving.operator.events import NOTE_LENGTH_MAX, turn
+from serving.operator.events import NOTE_LENGTH_MAX, turns
 from tests.unit.serving.operator import served
 
 NOW = "2026-11-22T10:00:00Z"
@@ -36,14 +36,47 @@ STAGING, SERVING = status("False", "Staging"), status("True", "Serving")
 )
 def test_turns_of_ready_are_told(before: dict[str, Any], after: dict[str, Any], kind: str | None) -> None:
     """Bad news are warnings, which monitors look for."""
-    event = turn(served.OWNER, before, after, now=NOW, instance="operator-1")
-    assert (event and event["type"]) == kind
+    events = turns(served.OWNER, before, after, now=NOW, instance="operator-1")
+    assert [event["type"] for event in events] == ([kind] if kind else [])
+
+
+def rollout(phase: str, percent: int, *, version: int = 2) -> dict[str, Any]:
+    """Return a ServedModel's status while a version is on trial; what Ready says stays the same."""
+    told = {"version": version, "phase": phase, "canaryPercent": percent, "message": "Why."}
+    return SERVING | {"rollout": told}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        pytest.param(SERVING, rollout("Preparing", 0), ("Normal", "RolloutPreparing"), id="a canary"),
+        pytest.param(rollout("Preparing", 0), rollout("Progressing", 5), ("Normal", "RolloutProgressing"), id="a step"),
+        pytest.param(
+            rollout("Progressing", 5), rollout("Progressing", 25), ("Normal", "RolloutProgressing"), id="a larger share"
+        ),
+        pytest.param(rollout("Progressing", 5), rollout("Progressing", 5), None, id="nothing moves"),
+        pytest.param(rollout("Progressing", 5), rollout("RolledBack", 0), ("Warning", "RolloutRolledBack"), id="back"),
+        pytest.param(rollout("Promoted", 100), SERVING, None, id="it is over"),
+        pytest.param(
+            rollout("RolledBack", 0),
+            rollout("RolledBack", 0, version=3),
+            ("Warning", "RolloutRolledBack"),
+            id="another version",
+        ),
+    ],
+)
+def test_moves_of_a_rollout_are_told(
+    before: dict[str, Any], after: dict[str, Any], told: tuple[str, str] | None
+) -> None:
+    """Each phase and each share, so that the events of a model read as its history."""
+    events = turns(served.OWNER, before, after, now=NOW, instance="operator-1")
+    assert [(event["type"], event["reason"]) for event in events] == ([told] if told else [])
 
 
 def test_event_is_what_the_api_server_takes() -> None:
     """It is about the model, in the operator's name, with a time of microseconds and a note that is not too long."""
-    event = turn(served.OWNER, {}, status("False", "Staging", message="x" * 2000), now=NOW, instance="operator-1")
-    assert event is not None
+    after = status("False", "Staging", message="x" * 2000)
+    (event,) = turns(served.OWNER, {}, after, now=NOW, instance="operator-1")
     assert (event["eventTime"], len(event["note"])) == ("2026-11-22T10:00:00.000000Z", NOTE_LENGTH_MAX)
     assert event["regarding"]["uid"] == served.OWNER.uid
     assert event["metadata"]["namespace"] == served.OWNER.namespace
@@ -51,5 +84,6 @@ def test_event_is_what_the_api_server_takes() -> None:
 
 def test_the_same_turn_twice_is_one_event() -> None:
     """A write whose answer was lost is repeated."""
-    names = {turn(served.OWNER, {}, STAGING, now=NOW, instance=name)["metadata"]["name"] for name in "ab"}  # type: ignore[index]
+    told = [turns(served.OWNER, {}, STAGING, now=NOW, instance=name) for name in "ab"]
+    names = {event["metadata"]["name"] for events in told for event in events}
     assert len(names) == 1

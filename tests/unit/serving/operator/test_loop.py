@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import copy
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,11 +20,13 @@ from cryptography.x509.oid import NameOID
 
 from serving.operator.certificates import Unusable
 from serving.operator.kubernetes import TRIES, Access, Api, CallFailed, NoAccess, access, connect, path_of
+from serving.operator.manifests import CHILD_KINDS
 from serving.operator.operate import Operator
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
 from tests.unit.serving.operator import served
 
+_MORE_KINDS = ("HorizontalPodAutoscaler", "Pod", "Node", "ServedModel")
 CANCER, ANEMIA = Key("clinic", "cancer"), Key("clinic", "anemia")
 
 
@@ -124,6 +127,9 @@ def test_watch_forgets_objects_that_are_gone() -> None:
     assert (age._told, age._owes) == ({}, {})
 
 
+_PLURALS = {path_of(kind, "clinic").rpartition("/")[2] for kind in (*CHILD_KINDS, *_MORE_KINDS)}
+
+
 @dataclass
 class Server:
     """A tiny API server: objects by path, refusals to hand out first, and a record of the calls."""
@@ -132,6 +138,8 @@ class Server:
     refusals: list[web.Response] = field(default_factory=list)
     forbidden: str = ""
     no_events: bool = False
+    unlisted: frozenset[str] = frozenset()
+    """Kinds, in the plural, that may not be listed."""
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -152,21 +160,40 @@ class Server:
     def _read(self, path: str) -> web.Response:
         if path in self.objects:
             return web.json_response(self.objects[path])
-        if path.rpartition("/")[2] in ("deployments", "pods", "servedmodels"):
-            items = [found for each, found in self.objects.items() if each.rpartition("/")[0] == path]
+        if path.rpartition("/")[2] in self.unlisted:
+            return web.json_response({"message": "no right"}, status=403)
+        if path.rpartition("/")[2] in _PLURALS:
+            listed = [found for each, found in self.objects.items() if each.rpartition("/")[0] == path]
+            # As the API server does: what a list says of all its items, none of them says.
+            items = [{key: value for key, value in one.items() if key not in ("apiVersion", "kind")} for one in listed]
             return web.json_response({"items": items, "metadata": {}})
         return web.json_response({"message": "not found"}, status=404)
 
     async def _apply(self, request: web.Request) -> web.Response:
+        if request.content_type == "application/json-patch+json":
+            return await self._status(request)
+        if request.content_type == "application/merge-patch+json":
+            return await self._scale(request)
         assert request.content_type == "application/apply-patch+yaml"
         assert request.query["fieldManager"] == "healthguard-operator"
-        path, body = request.path.removesuffix("/status"), await request.json()
-        if request.path.endswith("/status"):
-            self.objects[path]["status"] = body["status"]
-        else:
-            body["metadata"] |= {"uid": f"uid-of-{path}", "generation": 1}
-            self.objects[path] = body
-        return web.json_response(self.objects[path])
+        body = await request.json()
+        body["metadata"] |= {"uid": f"uid-of-{request.path}", "generation": 1}
+        self.objects[request.path] = body
+        return web.json_response(body)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        found, (test, add) = self.objects[request.path.removesuffix("/status")], await request.json()
+        assert (test["path"], add["path"]) == ("/metadata/uid", "/status")
+        if test["value"] != found["metadata"]["uid"]:
+            return web.json_response({"message": "another object"}, status=422)
+        found["status"] = add["value"]
+        return web.json_response(found)
+
+    async def _scale(self, request: web.Request) -> web.Response:
+        if request.path not in self.objects:
+            return web.json_response({"message": "not found"}, status=404)
+        self.objects[request.path]["spec"] |= (await request.json())["spec"]
+        return web.json_response({})
 
     def writes(self) -> list[str]:
         """Return the paths that were written to."""
@@ -232,6 +259,101 @@ async def test_reconcile_again_writes_no_status() -> None:
         await operator.reconcile(CANCER)
     assert server.writes().count(f"{MODEL_PATH}/status") == 1
     assert len([path for path in server.writes() if "/events/" in path]) == 1
+
+
+async def test_reconcile_writes_what_somebody_changed_and_nothing_else() -> None:
+    """A steady reconcile only reads; a Service that lost its selector is set right, alone."""
+    path = path_of("Service", "clinic", "model-cancer-v1")
+    server = Server({MODEL_PATH: a_model()})
+    async with reached(server) as api:
+        operator = Operator(api, served.settings())
+        await operator.reconcile(CANCER)
+        server.calls.clear()
+        await operator.reconcile(CANCER)
+        assert server.writes() == []
+        server.objects[path]["spec"]["selector"] = {}
+        await operator.reconcile(CANCER)
+    assert server.writes() == [path]
+
+
+async def test_reconcile_removes_what_an_operator_that_died_left() -> None:
+    """Objects of a version that nobody serves, without their Deployment: they carry the model's label, and go."""
+    server = Server({MODEL_PATH: a_model()})
+    async with reached(server) as api:
+        operator = Operator(api, served.settings())
+        await operator.reconcile(CANCER)
+        for kind in ("ConfigMap", "Service"):
+            left = copy.deepcopy(server.objects[path_of(kind, "clinic", "model-cancer-v1")])
+            left["metadata"]["name"] = "model-cancer-v7"
+            left["metadata"]["labels"]["serving.healthguard.io/version"] = "7"
+            server.objects[path_of(kind, "clinic", "model-cancer-v7")] = left
+        await operator.reconcile(CANCER)
+    assert not [path for path in server.objects if path.endswith("-v7")]
+    assert path_of("Service", "clinic", "model-cancer-v1") in server.objects
+
+
+async def test_reconcile_goes_on_with_the_role_of_an_older_release() -> None:
+    """What may not be listed is asked for by name."""
+    rest = frozenset({"services", "configmaps", "networkpolicies", "poddisruptionbudgets", "horizontalpodautoscalers"})
+    server = Server({MODEL_PATH: a_model()}, unlisted=rest)
+    async with reached(server) as api:
+        operator = Operator(api, served.settings())
+        await operator.reconcile(CANCER)
+        server.calls.clear()
+        await operator.reconcile(CANCER)
+    assert server.writes() == []
+    assert path_of("Service", "clinic", "model-cancer-v1") in [path for _, path in server.calls]
+
+
+@pytest.mark.parametrize(
+    ("see", "unlisted", "reason"),
+    [
+        pytest.param(False, frozenset(), "DevicesNotSeen", id="it is not to look"),
+        pytest.param(True, frozenset({"nodes"}), "DevicesNotSeen", id="it may not look"),
+        pytest.param(True, frozenset(), "NotBlocked", id="it looks"),
+    ],
+)
+async def test_reconcile_looks_at_devices_where_it_may(see: bool, unlisted: frozenset[str], reason: str) -> None:
+    """Where it may not, the model is served all the same, and a condition says that nobody looked."""
+    server = Server({MODEL_PATH: a_model(resources={"limits": {"nvidia.com/gpu": 1}})}, unlisted=unlisted)
+    async with reached(server) as api:
+        await Operator(api, served.settings(see_devices=see)).reconcile(CANCER)
+    conditions = {each["type"]: each for each in server.objects[MODEL_PATH]["status"]["conditions"]}
+    assert conditions["RolloutBlocked"]["reason"] == reason
+    assert path_of("Deployment", "clinic", "model-cancer-v1") in server.objects
+
+
+async def test_reconcile_looks_again_before_it_begins_something() -> None:
+    """The look at the devices serves several models; what it says is old where another one took the device since."""
+    server = Server({MODEL_PATH: a_model(resources={"limits": {"nvidia.com/gpu": 1}})})
+    async with reached(server) as api:
+        operator = Operator(api, served.settings(see_devices=True))
+        for expected in (2, 2):
+            await operator.reconcile(CANCER)
+            # Twice at first, when it makes the pods; not again while a look is fresh and nothing is to be made.
+            assert [path for _, path in server.calls].count("/api/v1/nodes") == expected
+
+
+async def test_status_of_another_object_is_not_written() -> None:
+    """A model that was removed and made again meanwhile does not get the status of the old one."""
+    server = Server({MODEL_PATH: a_model()})
+    metadata = {"namespace": "clinic", "name": "cancer", "uid": "the one before"}
+    async with reached(server) as api:
+        with pytest.raises(CallFailed):
+            await api.write_status("ServedModel", metadata, {"answering": 1})
+    assert "status" not in server.objects[MODEL_PATH]
+
+
+async def test_scale_changes_the_number_of_pods_alone() -> None:
+    """A Deployment that makes room is not applied: its version may be in no spec any more."""
+    server = Server({MODEL_PATH: a_model()})
+    path = path_of("Deployment", "clinic", "model-cancer-v1")
+    async with reached(server) as api:
+        await Operator(api, served.settings()).reconcile(CANCER)
+        before = copy.deepcopy(server.objects[path]["spec"])
+        await api.scale("clinic", "model-cancer-v1", 0)
+        await api.scale("clinic", "model-cancer-v9", 0)
+    assert server.objects[path]["spec"] == before | {"replicas": 0}
 
 
 async def test_reconcile_does_nothing_for_a_model_that_goes() -> None:

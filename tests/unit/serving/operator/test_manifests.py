@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from serving.operator import server_config
-from serving.operator.manifests import children, revision_of
+from serving.operator.manifests import CONNECTED_S, children, revision_of
 from serving.operator.spec import read
 from serving.tfs.batching_parameters_pb2 import BatchingParameters
 from serving.tfs.protos import ModelServerConfig
@@ -57,6 +57,11 @@ def test_selectors_choose_the_pods() -> None:
     for selector in selectors:
         assert selector.items() <= labels.items()
         assert {"serving.healthguard.io/model", "serving.healthguard.io/version"} <= selector.keys()
+
+
+def test_pod_is_available_once_gateways_had_time_to_hear_of_it() -> None:
+    """Only then may one that serves go, or its version answer alone."""
+    assert made()["Deployment"]["spec"]["minReadySeconds"] == CONNECTED_S > 0
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow-serving", "embedded"])

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from models import approval
-from models.approval import Approval
+from healthguard import approval, dsse
+from healthguard.approval import Approval
 
 DIGEST = "sha256:" + "ab" * 32
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -84,7 +84,7 @@ def test_signature_over_another_type_of_payload_is_refused() -> None:
     """The type is part of what is signed: a signature made for another purpose is none for this one."""
     payload = base64.b64decode(json.loads(approval.sign(STATEMENT, KEY))["payload"])
     for signed in (payload, b"DSSEv1 4 text %d %s" % (len(payload), payload)):
-        signature = base64.b64encode(KEY.sign(signed, ec.ECDSA(approval._HASHES["secp256r1"]))).decode()
+        signature = base64.b64encode(KEY.sign(signed, ec.ECDSA(dsse.HASHES["secp256r1"]))).decode()
         with pytest.raises(approval.NotTrusted):
             verify(changed(approval.sign(STATEMENT, KEY), signatures=[{"sig": signature}]))
 
@@ -94,9 +94,9 @@ def test_another_signed_statement_is_no_approval() -> None:
     for member in ("_type", "predicateType"):
         statement = approval._statement(STATEMENT) | {member: "https://example.org/other"}
         payload = json.dumps(statement).encode()
-        signature = KEY.sign(approval._encoded(approval.PAYLOAD_TYPE, payload), ec.ECDSA(approval._HASHES["secp256r1"]))
+        signature = KEY.sign(dsse.encoded(dsse.PAYLOAD_TYPE, payload), ec.ECDSA(dsse.HASHES["secp256r1"]))
         envelope = {
-            "payloadType": approval.PAYLOAD_TYPE,
+            "payloadType": dsse.PAYLOAD_TYPE,
             "payload": base64.b64encode(payload).decode(),
             "signatures": [{"sig": base64.b64encode(signature).decode()}],
         }
@@ -132,19 +132,19 @@ def test_only_keys_on_nist_curves_are_read() -> None:
     public = wrong.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with pytest.raises(approval.KeyRefused):
-        approval.public_key(public)
-    with pytest.raises(approval.KeyRefused):
-        approval.private_key(wrong.private_bytes(serialization.Encoding.PEM, form, no_password))
-    with pytest.raises(approval.KeyRefused):
-        approval.public_key(b"no key")
+    with pytest.raises(dsse.KeyRefused):
+        dsse.public_key(public)
+    with pytest.raises(dsse.KeyRefused):
+        dsse.private_key(wrong.private_bytes(serialization.Encoding.PEM, form, no_password))
+    with pytest.raises(dsse.KeyRefused):
+        dsse.public_key(b"no key")
 
 
 def test_encrypted_key_needs_its_password() -> None:
     """With the password the key is read; without it, or with another one, it is refused."""
     secret = serialization.BestAvailableEncryption(b"right")
     pem = KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret)
-    assert approval.private_key(pem, b"right").private_numbers() == KEY.private_numbers()
+    assert dsse.private_key(pem, b"right").private_numbers() == KEY.private_numbers()
     for password in (None, b"wrong"):
-        with pytest.raises(approval.KeyRefused):
-            approval.private_key(pem, password)
+        with pytest.raises(dsse.KeyRefused):
+            dsse.private_key(pem, password)

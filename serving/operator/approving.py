@@ -1,0 +1,101 @@
+"""
+Ask whether trusted people vouch for a version: what they signed lies beside it, in the same store.
+
+An approval names the digest of the version's files, a signature each of its files, so both are as good wherever they
+come from; only who signed them counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from healthguard import approval, dsse, model_signature
+from serving.operator.artifact import sums
+from serving.operator.failures import Failure
+from serving.operator.sources import NotFound, read_beside
+from serving.operator.storage import Address
+
+APPROVAL, SIGNATURE = ".approval.json", ".signature.json"
+"""What their addresses have more than that of the version."""
+
+_REASONS: tuple[tuple[type[approval.ApprovalRefused], str], ...] = (
+    (approval.Unsigned, "SignatureMissing"),
+    (approval.NotTrusted, "SignatureInvalid"),
+    (approval.Expired, "ApprovalExpired"),
+    (approval.ApprovalRefused, "ApprovalInvalid"),
+)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a version needs before it is served; what is not required must hold all the same where it is there."""
+
+    keys: tuple[str, ...] = ()
+    """Public keys of those whose word counts, PEM; without any, what is not required is not looked at."""
+    approval: bool = False
+    """Whether a version without an approval is refused."""
+    signature: bool = False
+    """Whether a version without an OpenSSF signature of its files is refused."""
+
+
+NOTHING = Demand()
+"""The digest alone decides."""
+
+
+def failure_of(address: Address, folder: Path, digest: str, demand: Demand, *, now: datetime) -> Failure | None:
+    """
+    Return why the version at *address* may not be used, or None where it may.
+
+    Args:
+        folder: where its files are now.
+        digest: theirs, which was checked.
+
+    Raises:
+        CannotFetch: the store does not answer.
+    """
+    if not demand.keys and not demand.approval and not demand.signature:
+        return None
+    try:
+        # It is the key's fault, not the version's; pods would only find out one after the other.
+        trusted = [dsse.public_key(key.encode()[: dsse.KEY_BYTES_MAX]) for key in demand.keys]
+    except dsse.KeyRefused as error:
+        return Failure("KeyUnusable", f"a key in spec.approval.trustedKeys cannot be used: {error}")
+    return _signature(address, folder, trusted, required=demand.signature) or _approval(
+        address, digest, trusted, required=demand.approval, now=now
+    )
+
+
+def _signature(
+    address: Address, folder: Path, trusted: Sequence[ec.EllipticCurvePublicKey], *, required: bool
+) -> Failure | None:
+    try:
+        bundle = read_beside(address, SIGNATURE, bytes_max=model_signature.BYTES_MAX)
+    except NotFound:
+        return Failure("SignatureMissing", _missing("signature", SIGNATURE)) if required else None
+    try:
+        model_signature.verify(bundle, sums(folder), trusted)
+    except model_signature.SignatureRefused as refused:
+        return Failure("SignatureInvalid", f"{refused}; sign the version again, or serve another one")
+    return None
+
+
+def _approval(
+    address: Address, digest: str, trusted: Sequence[ec.EllipticCurvePublicKey], *, required: bool, now: datetime
+) -> Failure | None:
+    try:
+        envelope = read_beside(address, APPROVAL, bytes_max=approval.BYTES_MAX)
+    except NotFound:
+        return Failure("ApprovalMissing", _missing("approval", APPROVAL)) if required else None
+    try:
+        approval.verify(envelope, digest, trusted, now=now)
+    except approval.ApprovalRefused as refused:
+        reason = next(reason for kind, reason in _REASONS if isinstance(refused, kind))
+        return Failure(reason, f"{refused}; approve the version again, or serve another one")
+    return None
+
+
+def _missing(what: str, suffix: str) -> str:
+    return f"spec.approval demands a {what}, and there is none beside the version, under its address and {suffix}"
