@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from gateway.balancer import Replica, choose, choose_again, now_s
-from gateway.contracts import BadScores, Contract
+from gateway.contracts import BadHeatMap, BadScores, Contract
 from gateway.metrics import PredictionMetrics
 from gateway.outliers import is_outlier
 from gateway.problems import ModelUnavailable, Overloaded, PredictionTimeout
@@ -129,7 +129,8 @@ class Calls:
             except TimeoutError as exc:
                 raise PredictionTimeout from exc
             except BadScores as exc:
-                self.metrics.call_failed(name, attempt.version or 0)
+                if not isinstance(exc, BadHeatMap):
+                    self.metrics.call_failed(name, attempt.version or 0)
                 log.error("prediction_scores_refused", model=name)  # noqa: TRY400 - the text of scores stays out of logs
                 raise InternalError from exc
         except Problem as problem:
@@ -185,23 +186,32 @@ class Calls:
                 version.model, version.number, signature, inputs, timeout_s=timeout_s, metadata=metadata_for_call()
             )
         except CallFailed as exc:
-            # A deadline that was the client's own wish says nothing of the version, either.
-            if signature == SCORES and not (exc.code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s < PATIENCE_S):
-                self.metrics.call_failed(version.model, version.number, exc.code.name)
-            self._blame(version, replica, exc.code, timeout_s)
+            # A deadline that was the client's own wish says nothing of the replica, and nothing of the version: counted
+            # as a call that did not fail, it would be evidence for one that only hangs.
+            if exc.code is not grpc.StatusCode.DEADLINE_EXCEEDED or timeout_s >= PATIENCE_S:
+                self._count(version, signature, started, exc.code)
+                self._blame(version, replica, exc.code)
             raise
         finally:
             replica.in_flight -= 1
-            elapsed_s = now_s() - started
-            if signature == SCORES:
-                self.metrics.called(version.model, version.number, elapsed_s)
-        replica.conduct.answered(elapsed_s)
+        self._count(version, signature, started)
+        replica.conduct.answered(now_s() - started)
         if len(version.replicas) > 1:
             self._judge(version, replica)
         return answer
 
-    def _blame(self, version: ServedVersion, replica: Replica, code: grpc.StatusCode, timeout_s: float) -> None:
-        if code not in BLAMED or (code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s < PATIENCE_S):
+    def _count(
+        self, version: ServedVersion, signature: str, started: float, failed: grpc.StatusCode | None = None
+    ) -> None:
+        """Count a call by which the version is judged."""
+        if signature != SCORES:
+            return
+        self.metrics.called(version.model, version.number, now_s() - started)
+        if failed is not None:
+            self.metrics.call_failed(version.model, version.number, failed.name)
+
+    def _blame(self, version: ServedVersion, replica: Replica, code: grpc.StatusCode) -> None:
+        if code not in BLAMED:
             return
         if code in CONGESTION:
             replica.doubted.set()

@@ -33,6 +33,10 @@ class BadScores(Exception):
     """A model answered scores that are no probabilities."""
 
 
+class BadHeatMap(BadScores):
+    """A model answered a heat map that is none; its scores may be good."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 

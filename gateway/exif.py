@@ -14,6 +14,8 @@ UPRIGHT = 1
 _ORIENTATION = 0x0112
 _SHORT = 3
 _ENTRIES_MAX = 512
+_SEGMENTS_MAX = 512
+"""A colour profile takes 255 of them at most; a file made of empty ones would cost more to walk than to decode."""
 _APP1 = 0xE1
 SOS = 0xDA
 _BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
@@ -54,9 +56,11 @@ def tiff_orientation(content: bytes | bytearray) -> int:
 
 
 def jpeg_segments(content: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment's content, up to and with the head of the first scan."""
+    """Yield marker, start and end of each segment's content, up to and with the head of the first scan, or too many."""
     position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
+    for _ in range(_SEGMENTS_MAX):
+        if position + 4 > len(content) or content[position] != 0xFF:
+            return
         marker = content[position + 1]
         # Markers without a length, and filling, would lead to another place than libjpeg reads next.
         if marker in _BARE:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.contracts import BadScores, Contract
+from gateway.contracts import BadHeatMap, Contract
 from gateway.images import Pixels
 from serving.tfs.client import Prediction as Answer
 
@@ -24,14 +24,14 @@ def grid_of(answer: Answer, contract: Contract) -> Grid:
     Return the heat map of a batch of one as uint8[h, w], 0..255, on the grid that the contract names.
 
     Raises:
-        BadScores: it is missing, of another size or type, or not within 0..1.
+        BadHeatMap: it is missing, of another size or type, or not within 0..1.
     """
     heat: np.ndarray[Any, Any] | None = answer.outputs.get("heatmap")
     if heat is None or heat.shape != (1, *contract.explain.grid) or heat.dtype != np.float32:
-        raise BadScores
+        raise BadHeatMap
     # NaN fails both comparisons, too. A rounding error of the graph is not worth a refusal.
     if not (heat.min() >= -1e-3 and heat.max() <= 1 + 1e-3):
-        raise BadScores
+        raise BadHeatMap
     levels: Grid = np.rint(heat[0].clip(0, 1) * LEVELS).astype(np.uint8)
     return levels
 

@@ -139,6 +139,8 @@ class Saves:
             self._ended()
 
     async def _send_alone(self, waiting: _Waiting) -> None:
+        if waiting.stored.done():
+            return
         try:
             stored = await self._store_one(waiting.save, None)
         except Exception as exc:

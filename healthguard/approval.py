@@ -37,7 +37,7 @@ class Expired(ApprovalRefused):
 
 
 class OtherVersion(ApprovalRefused):
-    """The approval is for other bytes."""
+    """The approval is for other bytes, or for a version of another name."""
 
 
 class Malformed(ApprovalRefused):
@@ -87,11 +87,22 @@ def _statement(approval: Approval) -> dict[str, Any]:
     }
 
 
-def verify(envelope: bytes, digest: str, trusted: Sequence[ec.EllipticCurvePublicKey], *, now: datetime) -> Approval:
+def verify(
+    envelope: bytes,
+    digest: str,
+    trusted: Sequence[ec.EllipticCurvePublicKey],
+    *,
+    now: datetime,
+    named: tuple[str, int] | None,
+) -> Approval:
     """
     Return the approval in *envelope*, if it is for the bytes with this *digest*, by a trusted key, and in force *now*.
 
-    The signature comes first: nothing that an unknown hand wrote is read further than needed for that.
+    The signature comes first: nothing that an unknown hand wrote is read further than needed for that. The intended use
+    is told and not judged: no program knows what an answer is used for.
+
+    Args:
+        named: the model and version as which it is used, which the approval has to name; None: it has no number yet.
 
     Raises:
         ApprovalRefused: it is not; one of its subclasses says in which way.
@@ -99,6 +110,8 @@ def verify(envelope: bytes, digest: str, trusted: Sequence[ec.EllipticCurvePubli
     approval = _read(_opened(envelope, trusted))
     if approval.digest != digest:
         raise OtherVersion(f"the approval is for the digest {approval.digest}, and this version has {digest}")
+    if named not in (None, (approval.model, approval.version)):
+        raise OtherVersion(f"the approval is for {approval.model}/{approval.version}, and not for this version's name")
     if now >= approval.expires:
         raise Expired(f"the approval expired on {approval.expires.date().isoformat()}")
     if now < approval.approved:

@@ -12,7 +12,6 @@ import traceback
 from typing import Any, Literal
 
 import structlog
-from pydantic_core import to_json
 from structlog.types import EventDict, Processor, WrappedLogger
 
 
@@ -45,7 +44,7 @@ def configure_logging(
         _exception_without_text,
     ]
     renderers: list[Processor] = (
-        [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer(_json)]
+        [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
         if output == "json"
         else [structlog.dev.ConsoleRenderer()]
     )
@@ -64,11 +63,6 @@ def configure_logging(
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
-
-
-def _json(event: EventDict, **_: object) -> str:
-    """Return *event* as JSON; what has no such form, as Python shows it."""
-    return to_json(event, fallback=repr).decode()
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -144,7 +144,10 @@ def _approval(folder: Path, asked: Asked, now: datetime) -> str:
     if not asked.keys:
         _no_keys(asked.approval_required, "approval")
     trusted = [dsse.public_key(_start(key, dsse.KEY_BYTES_MAX)) for key in asked.keys]
-    found = approval.verify(_start(path, approval.BYTES_MAX + 1), artifact.digest(folder), trusted, now=now)
+    # While it is made, a folder has no number yet; the contract is held to the folder's name after this.
+    named = (folder.parent.name, int(folder.name)) if folder.name.isdecimal() else None
+    envelope = _start(path, approval.BYTES_MAX + 1)
+    found = approval.verify(envelope, artifact.digest(folder), trusted, now=now, named=named)
     return f"by {found.signer} for {found.intended_use!r} until {found.expires.date().isoformat()}"
 
 

@@ -101,7 +101,8 @@ async def _store(
         model_row(new, _owner(caller), patient.pseudonym if patient is not None else None)
         for (new, caller), patient in zip(answers, sealed, strict=True)
     ]
-    patients = [patient for patient in sealed if patient is not None]
+    # In one order, whoever sends them: two transactions that add the same ones would else wait for each other.
+    patients = sorted((patient for patient in sealed if patient is not None), key=lambda patient: patient.pseudonym)
     async with needs.database.write() if patients else needs.database.write_one() as session:
         for patient in patients:
             await store.know_patient(session, patient)

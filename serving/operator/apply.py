@@ -48,8 +48,10 @@ async def _tell(api: Api, observed: Observed, status: dict[str, object]) -> None
     if status == observed.status:
         return
     owner = observed.owner
-    # With the uid, a model that was removed and made again meanwhile does not get the status of the old one.
+    # With the uid, a model that was removed and made again meanwhile does not get the status of the old one. With the
+    # resourceVersion, what another operator decided meanwhile is not written over: this one fails, and looks again.
     metadata = {"namespace": owner.namespace, "name": owner.name, "uid": owner.uid}
+    metadata["resourceVersion"] = observed.resource_version
     await api.write_status(KIND, metadata, status)
     for event in turns(observed.owner, observed.status, status, now=clock(), instance=socket.gethostname()):
         await _note(api, event)

@@ -33,6 +33,9 @@ _REASONS: tuple[tuple[type[approval.ApprovalRefused], str], ...] = (
 class Demand:
     """What a version needs before it is served; what is not required must hold all the same where it is there."""
 
+    model: str = ""
+    version: int = 0
+    """As what it is served, which an approval has to name; by default nothing that one could."""
     keys: tuple[str, ...] = ()
     """Public keys of those whose word counts, PEM; without any, what is not required is not looked at."""
     approval: bool = False
@@ -64,7 +67,7 @@ def failure_of(address: Address, folder: Path, digest: str, demand: Demand, *, n
     except dsse.KeyRefused as error:
         return Failure("KeyUnusable", f"a key in spec.approval.trustedKeys cannot be used: {error}")
     return _signature(address, folder, trusted, required=demand.signature) or _approval(
-        address, digest, trusted, required=demand.approval, now=now
+        address, digest, trusted, demand, now=now
     )
 
 
@@ -83,14 +86,14 @@ def _signature(
 
 
 def _approval(
-    address: Address, digest: str, trusted: Sequence[ec.EllipticCurvePublicKey], *, required: bool, now: datetime
+    address: Address, digest: str, trusted: Sequence[ec.EllipticCurvePublicKey], demand: Demand, *, now: datetime
 ) -> Failure | None:
     try:
         envelope = read_beside(address, APPROVAL, bytes_max=approval.BYTES_MAX)
     except NotFound:
-        return Failure("ApprovalMissing", _missing("approval", APPROVAL)) if required else None
+        return Failure("ApprovalMissing", _missing("approval", APPROVAL)) if demand.approval else None
     try:
-        approval.verify(envelope, digest, trusted, now=now)
+        approval.verify(envelope, digest, trusted, now=now, named=(demand.model, demand.version))
     except approval.ApprovalRefused as refused:
         reason = next(reason for kind, reason in _REASONS if isinstance(refused, kind))
         return Failure(reason, f"{refused}; approve the version again, or serve another one")

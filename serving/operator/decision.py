@@ -143,8 +143,9 @@ def _answering(
     if state is not None and state.phase == "Promoted":
         return state.version
     old, new = views.get(before), views[stable]
-    if old is None or not old.ready:
-        # Nothing is lost: nobody answers now.
+    if old is None or (not old.ready and new.ready):
+        # Nothing is lost. Where neither has a ready pod the one before stays named, and with that its pods: a moment
+        # without readiness must not cost the only version that can answer.
         return stable
     if state is not None and state.version == before and new.ready:
         # It was promoted, and taken back: whoever is there answers better than it.

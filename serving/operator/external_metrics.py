@@ -103,8 +103,11 @@ def application(in_flight: InFlight, door: Door, metrics: Metrics, namespaces: f
 
     @web.middleware
     async def only_the_proxy(request: web.Request, handler: Any) -> web.StreamResponse:
-        shown = request.transport.get_extra_info("peercert") if request.transport else None
-        if not door.lets_in(shown):
+        if not door.knows(request.get_extra_info("ssl_object")):
+            gone = refusal(403, "Forbidden", "the authority of this connection was replaced; connect again")
+            gone.force_close()
+            return gone
+        if not door.lets_in(request.get_extra_info("peercert")):
             return refusal(403, "Forbidden", "only the API server may ask here")
         answer: web.StreamResponse = await handler(request)
         return answer

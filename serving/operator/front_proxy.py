@@ -28,34 +28,55 @@ class Door:
 
     def __init__(self) -> None:
         """Begin with nobody trusted."""
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.context = _context()
+        """What a server is made with; each connection gets the newest one in its place."""
+        self.context.sni_callback = self._choose
+        self._newest = _context()
+        self._pair: Pair | None = None
         self._authority = ""
         self._names: frozenset[str] = frozenset()
 
     def show(self, pair: Pair) -> None:
-        """Show this certificate from now on; Python reads keys from files only."""
-        with tempfile.TemporaryDirectory() as folder:
-            certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
-            certificate.write_bytes(pair.certificate)
-            key.touch(mode=0o600)
-            key.write_bytes(pair.key)
-            self.context.load_cert_chain(certificate, key)
+        """Show this certificate from now on."""
+        self._pair = pair
+        _load(self._newest, pair)
+
+    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._newest
+
+    def knows(self, connection: ssl.SSLObject | None) -> bool:
+        """Tell whether a connection was made under the authority of now; one that was withdrawn lets in nobody."""
+        return connection is not None and connection.context is self._newest
 
     async def refresh(self, api: Api) -> None:
         """
         Read whom the cluster lets in; a new authority counts from the next connection on.
 
         Raises:
-            NotConfigured: it does not say.
+            NotConfigured: it does not say, or what it says is no authority; who was let in before still is.
             CallFailed: the API server refused, or did not answer.
         """
         found = await api.get("ConfigMap", NAMESPACE, NAME)
         authority, names = read(found or {})
         if authority != self._authority:
-            self.context.load_verify_locations(cadata=authority)
+            self._newest = self._trusting(authority)
         self._authority, self._names = authority, names
+
+    def _trusting(self, authority: str) -> ssl.SSLContext:
+        """
+        Return a context that trusts this authority alone; of one that is there nothing can be taken out.
+
+        Raises:
+            NotConfigured: it is no certificate.
+        """
+        made = _context()
+        try:
+            made.load_verify_locations(cadata=authority)
+        except (ssl.SSLError, ValueError, TypeError) as error:
+            raise NotConfigured(f"{_CA} holds no certificates") from error
+        if self._pair is not None:
+            _load(made, self._pair)
+        return made
 
     def lets_in(self, certificate: Mapping[str, Any] | None) -> bool:
         """Tell whether a certificate of that authority, as Python's `getpeercert` has it, is the front proxy's."""
@@ -63,6 +84,26 @@ class Door:
         named = {value for name, value in parts if name == "commonName"}
         # As Kubernetes has it: an empty list lets in every name of that authority.
         return certificate is not None and (not self._names or bool(named & self._names))
+
+
+def _context() -> ssl.SSLContext:
+    """Return the TLS of a server to which nobody is known yet."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # Nothing is resumed: who comes back is asked again, by the authority of then. TLS 1.2 has no switch for that.
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.num_tickets = 0
+    made.verify_mode = ssl.CERT_REQUIRED
+    return made
+
+
+def _load(context: ssl.SSLContext, pair: Pair) -> None:
+    """Have a server show this certificate; Python reads keys from files only."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
+        certificate.write_bytes(pair.certificate)
+        key.touch(mode=0o600)
+        key.write_bytes(pair.key)
+        context.load_cert_chain(certificate, key)
 
 
 def read(found: Mapping[str, Any]) -> tuple[str, frozenset[str]]:

@@ -58,6 +58,8 @@ class _Followed:
 
     wanted_at: float
     addresses: tuple[str, ...] = ()
+    too_many: bool = False
+    """Whether there are gateways that are not asked."""
     listed_at: float = -LIST_S
     heard_at: float = -FOLLOWED_S
     complete: bool = False
@@ -90,7 +92,8 @@ class Gateways:
 
     def look(self, namespace: str, model: str, state: RolloutState | None) -> Look:
         """Return what was measured of a model, and see to it that its gateways are asked from now on."""
-        followed = self._follow(namespace)
+        followed = self._followed.setdefault(self._where(namespace), _Followed(self._clock()))
+        followed.wanted_at = self._clock()
         if not self._fresh(followed):
             return Look(None, None)
         found = None if state is None or state.over else self._measured(followed, model, state)
@@ -98,16 +101,17 @@ class Gateways:
 
     def in_flight(self, namespace: str, model: str) -> float | None:
         """Return how many predictions of a model are being made; None where not every gateway could be asked."""
-        followed = self._follow(namespace)
+        # Anybody who may read external metrics may name any namespace: only one whose models we serve is asked about.
+        followed = self._followed.get(self._where(namespace))
+        if followed is None:
+            return None
+        followed.wanted_at = self._clock()
         if not self._fresh(followed) or not followed.complete:
             return None
         return followed.in_flight.get(model, 0.0)
 
-    def _follow(self, namespace: str) -> _Followed:
-        where = self._settings.gateway_namespace or namespace
-        followed = self._followed.setdefault(where, _Followed(self._clock()))
-        followed.wanted_at = self._clock()
-        return followed
+    def _where(self, namespace: str) -> str:
+        return self._settings.gateway_namespace or namespace
 
     def _fresh(self, followed: _Followed) -> bool:
         return self._clock() - followed.heard_at < 3 * self._settings.gateway_interval_s + TIMEOUT_S
@@ -165,8 +169,9 @@ class Gateways:
         followed.tally.keep(frozenset(followed.addresses))
         for address, found in heard.items():
             followed.tally.take(address, found.counts)
-        followed.complete = 0 < len(heard) == len(followed.addresses)
-        if not followed.complete:
+        all_heard = 0 < len(heard) == len(followed.addresses)
+        followed.complete = all_heard and not followed.too_many
+        if not all_heard:
             followed.listed_at = -LIST_S
         if not heard:
             return
@@ -188,7 +193,10 @@ class Gateways:
         if self._clock() - followed.listed_at < LIST_S:
             return
         slices = await self._api.list("EndpointSlice", namespace, {SERVICE_LABEL: self._settings.gateway_service})
-        followed.addresses = addresses(slices)[:GATEWAYS_MAX]
+        found = addresses(slices)
+        followed.addresses, followed.too_many = found[:GATEWAYS_MAX], len(found) > GATEWAYS_MAX
+        if followed.too_many:
+            log.warning("too_many_gateways", namespace=namespace, asked=GATEWAYS_MAX, found=len(found))
         followed.listed_at = self._clock()
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -220,7 +228,8 @@ class Gateways:
                 text = (await read_bounded(response.content, ANSWER_BYTES_MAX)).decode()
             # Off the event loop: with many models it takes a tenth of a second.
             return await asyncio.to_thread(read, text)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        # Whatever the parser stumbles on: one gateway's text must not end the asking of all others.
+        except Exception as error:
             log.warning("gateway_not_heard", exception=type(error).__qualname__)
             return None
 

@@ -187,14 +187,17 @@ class Api:
         know; Helm leaves definitions older than this code. Here such a field is left out.
 
         Args:
-            metadata: namespace, name, and the uid without which it would be another object.
+            metadata: namespace, name, the uid without which it would be another object, and the resourceVersion that
+                the status was decided by.
 
         Raises:
-            CallFailed: refused, or not answered.
+            CallFailed: refused, or not answered; 422 where the object is another one, or changed since.
         """
         path = path_of(kind, metadata["namespace"], metadata["name"]) + "/status"
-        same = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
-        body = [same, {"op": "add", "path": "/status", "value": status}]
+        same = [
+            {"op": "test", "path": f"/metadata/{key}", "value": metadata[key]} for key in ("uid", "resourceVersion")
+        ]
+        body = [*same, {"op": "add", "path": "/status", "value": status}]
         query = {"fieldManager": FIELD_MANAGER}
         await self._call("PATCH", path, query=query, body=body, content_type="application/json-patch+json")
 

@@ -79,6 +79,8 @@ class Observed:
     generation: int
     spec: Any
     status: Any
+    resource_version: str = ""
+    """Which form of the ServedModel this is."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[Child, ...] = ()
     """Objects under the names of ours that belong to somebody else."""
@@ -120,9 +122,10 @@ async def observe(api: Api, namespace: str, name: str, kinds: Iterable[str] = CH
         generation=int(model["metadata"]["generation"]),
         spec=model.get("spec"),
         status=model.get("status") or {},
+        resource_version=model["metadata"]["resourceVersion"],
         annotations=model["metadata"].get("annotations") or {},
         foreign=tuple(child for child in present if child not in ours and child.version in versions),
-        deployments=tuple(read_deployment(child.found) for child in ours if child.kind == "Deployment"),
+        deployments=tuple(read_deployment(child) for child in ours if child.kind == "Deployment"),
         pods=tuple(read_pod(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"]),
         children=tuple(ours),
         autoscalers={child.version: hpa.read(child.found) for child in ours if child.kind in _AUTOSCALERS},
@@ -145,7 +148,10 @@ async def observe_devices(api: Api) -> devices.Devices | None:
 
 
 _FORBIDDEN = 403
+_NOT_FOUND = 404
 _AUTOSCALERS = frozenset({"HorizontalPodAutoscaler", "ScaledObject"})
+_CUSTOM = frozenset({"ScaledObject"})
+"""Kinds that a cluster knows only once somebody has installed their definition."""
 
 
 def _in_traffic(model: Object) -> set[int]:
@@ -167,12 +173,19 @@ async def _listed(api: Api, owner: Owner, kinds: Iterable[str]) -> list[Child]:
         try:
             listed = await api.list(kind, owner.namespace, {MODEL_LABEL: owner.name})
         except CallFailed as error:
-            # A Role of an older release: they are looked for by name then.
-            if error.status != _FORBIDDEN or kind == "Deployment":
+            # A kind without its definition has no objects. With a Role of an older release they are looked for by name.
+            unknown = error.status == _NOT_FOUND and kind in _CUSTOM
+            if not unknown and (error.status != _FORBIDDEN or kind == "Deployment"):
                 raise
             listed = []
-        found += [_child(kind, each, _version(each)) for each in listed]
+        found += [_child(kind, each, _named(owner, each)) for each in listed]
     return [child for child in found if child.name == child_name(owner.name, child.version)]
+
+
+def _named(owner: Owner, found: Object) -> int:
+    """Return the version that an object's name says, which nobody can change as they can a label; 0: it is not ours."""
+    text = found["metadata"]["name"].removeprefix(child_name(owner.name, 0).removesuffix("0"))
+    return int(text) if text.isdecimal() else 0
 
 
 async def _unlabelled(
@@ -205,12 +218,14 @@ def _owned(found: Object, owner: Owner) -> bool:
 
 
 def _version(found: Object) -> int:
+    # Of pods, whose names say nothing: by this label their ReplicaSet knows them.
     text = found["metadata"].get("labels", {}).get(VERSION_LABEL, "")
     return int(text) if text.isdigit() else 0
 
 
-def read_deployment(found: Object) -> Deployment:
+def read_deployment(child: Child) -> Deployment:
     """Read a Deployment."""
+    found = child.found
     spec, status = found["spec"], found.get("status", {})
     refused = [
         condition.get("message", "")
@@ -218,7 +233,7 @@ def read_deployment(found: Object) -> Deployment:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
     ]
     return Deployment(
-        version=_version(found),
+        version=child.version,
         revision=spec["template"]["metadata"].get("annotations", {}).get(REVISION, ""),
         wanted=spec.get("replicas", 1),
         settled=status.get("observedGeneration", 0) >= found["metadata"]["generation"],

@@ -147,15 +147,20 @@ def _kept(case: Case) -> set[int]:
 
 def _gone(case: Case, kept: set[int], made: Sequence[Manifest]) -> tuple[Child, ...]:
     needed = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in made}
-    scalers = hpa.kinds(case.asked.settings)
     gone = [
         child
         for child in case.observed.children
         if (child.version not in kept and child.version not in case.sizes.pods)
-        or (child.kind in scalers and (child.kind, child.name) not in needed)
+        or ((child.kind, child.name) not in needed and _unscaled(case, child))
     ]
     # By its Deployment a version is found again, should this be interrupted.
     return tuple(sorted(gone, key=lambda child: child.kind == "Deployment"))
+
+
+def _unscaled(case: Case, child: Child) -> bool:
+    """Tell whether an object scales what is not to be scaled: pods of the version that answers are, written or not."""
+    scaled = case.asked.scales and child.version == case.answering and child.version not in case.sizes.shrink
+    return child.kind in hpa.kinds(case.asked.settings) and not scaled
 
 
 def _shrink(case: Case) -> dict[str, int]:

@@ -81,6 +81,8 @@ def _container(name: str, image: str, command: list[str], args: list[str], setti
 
 def _stager(model: str, spec: ServedModelSpec, version: Version, settings: OperatorSettings) -> Manifest:
     args = [
+        f"--model={model}",
+        f"--version={version.version}",
         f"--uri={version.storage_uri}",
         f"--digest={version.digest}",
         f"--target={_folder(model, version)}",

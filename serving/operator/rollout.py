@@ -30,7 +30,12 @@ from serving.operator.spec import GROUP, ServedModelSpec
 WORD = f"{GROUP}/rollout"
 """Annotation by which a person says pause, resume, promote or abort."""
 WORD_VERSION = f"{GROUP}/rollout-version"
-"""Annotation that names the version that is meant; a word without it is not obeyed, lest it hit the next version."""
+"""
+Annotation that names what is meant: a version, and after an @ when its rollout began, as `4@2026-11-22T10:00:00Z`.
+
+A word without the version is not obeyed, lest it hit the next one. With the time it is not obeyed either when the same
+version comes on trial again. One annotation holds both: of two, the time of an older word could be left behind.
+"""
 
 OBSERVED_S = 10.0
 """What was measured is told so often: each telling is a write, and wakes every watcher of the object."""
@@ -104,6 +109,8 @@ class Word:
 
     verb: Verb
     version: int
+    started_at: datetime | None = None
+    """When the rollout began that is meant; None: any of that version."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +200,25 @@ def decide(
     Args:
         state: what was so before; another version's counts as none.
         measured: of the version on trial, since `state.step_started_at`; None: no gateway could be asked.
-        word: a person's; one that means another version is not obeyed.
+        word: a person's; one that means another version or another rollout of it is not obeyed.
     """
     now = now.replace(microsecond=0)
     if state is None or (state.version, state.stable) != (wish.version, wish.stable):
         measured, state = None, _begun(wish, now)
-    verb = word.verb if word is not None and word.version == wish.version else None
+    verb = _obeyed(word, state)
     trial = _trial(wish, versions)
     decided = _ended(wish, state, trial, measured, verb) or _moved(wish, state, versions, measured, verb=verb, now=now)
     return _observed(state, decided, measured, now)
+
+
+def _obeyed(word: Word | None, state: RolloutState) -> Verb | None:
+    """Return what a person asks for this rollout; None: nothing."""
+    if word is None or word.version != state.version:
+        return None
+    if word.started_at is None:
+        # A promotion skips the gates: one that was left from another rollout must not. The other verbs risk no patient.
+        return None if word.verb == "promote" else word.verb
+    return word.verb if word.started_at == state.started_at else None
 
 
 def wish_of(spec: ServedModelSpec) -> RolloutWish | None:
@@ -445,11 +462,20 @@ def _observed(before: RolloutState, after: RolloutState, measured: Measured | No
 
 def word_of(annotations: Mapping[str, str]) -> Word | None:
     """Return a person's word, if there is one that can be obeyed."""
-    version = annotations.get(WORD_VERSION, "")
+    version, at, started = annotations.get(WORD_VERSION, "").partition("@")
+    try:
+        started_at = _time(started) if at else None
+    except ValueError:
+        return None
     for verb in VERBS:
         if annotations.get(WORD) == verb and version.isascii() and version.isdigit():
-            return Word(verb, int(version))
+            return Word(verb, int(version), started_at)
     return None
+
+
+def meaning(version: int, started_at: str) -> str:
+    """Return how a word names a rollout: its version, and when it began as `status.rollout.startedAt` has it."""
+    return f"{version}@{started_at}"
 
 
 def _observation(observed: Observation) -> dict[str, Any]:

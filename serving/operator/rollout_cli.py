@@ -15,7 +15,7 @@ import typer
 
 from healthguard.terminal import EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_UNREACHABLE, fail
 from serving.operator.kubectl import CannotAsk, NotInstalled, Object, Place, Unreachable
-from serving.operator.rollout import WORD, WORD_VERSION, Verb
+from serving.operator.rollout import WORD, WORD_VERSION, Verb, meaning
 from serving.operator.told import model_lines, rollout_line
 
 LOOK_S = 2.0
@@ -85,18 +85,23 @@ app.command("resume")(_command("resume", "Go on with what was paused; the step i
 
 
 def tell(verb: Verb, model: str, place: Place, version: int | None, *, as_json: bool) -> None:
-    """Write a person's word, for the version on trial and no other."""
+    """Write a person's word, for this rollout of the version on trial and no other."""
     with _explained():
         found = place.model(model)
         rollout, canary = _rollout(found), (found["spec"]["traffic"].get("canary") or {}).get("version")
-        if rollout is None or (version is not None and version != canary):
+        if verb == "resume" and _is_left(found, rollout):
+            place.annotate(model, {WORD: verb})
+            line = f"The abort of {model} was cleared: it hits no later rollout. What was taken back stays so."
+            typer.echo(json.dumps({"model": model, "version": canary, "word": verb}) if as_json else line)
+            return
+        if rollout is None or canary is None or (version is not None and version != canary):
             fail(
                 f"No rollout of {model if version is None else f'version {version} of {model}'} is under way.",
                 EXIT_FAILED,
             )
         if rollout["phase"] == "RolledBack":
             fail(f"It is over: {_clean(rollout['message'])}", EXIT_FAILED)
-        place.annotate(model, {WORD: verb, WORD_VERSION: str(canary)})
+        place.annotate(model, {WORD: verb, WORD_VERSION: meaning(canary, rollout["startedAt"])})
     line = f"The operator was told to {verb} version {canary} of {model}."
     typer.echo(json.dumps({"model": model, "version": canary, "word": verb}) if as_json else line)
 
@@ -129,6 +134,12 @@ def _rollout(model: Object) -> Object | None:
     canary = (model["spec"]["traffic"].get("canary") or {}).get("version")
     found: Object = (model.get("status") or {}).get("rollout") or {}
     return found if canary is not None and found.get("version") == canary else None
+
+
+def _is_left(model: Object, rollout: Object | None) -> bool:
+    """Tell whether an abort lies there that has nothing left to do, and would hit a later rollout if it names none."""
+    said = model["metadata"].get("annotations", {}).get(WORD)
+    return said == "abort" and (rollout is None or rollout["phase"] == "RolledBack")
 
 
 @contextmanager

@@ -91,9 +91,9 @@ def decide(asked: Asked, state: RolloutState | None) -> Sizes:
     """Return which versions have pods, and how many."""
     wanted = {asked.stable: asked.full} | _on_trial(asked, state)
     if state is not None and state.phase == "Promoted":
-        # It stays as large as it is, so that a person's abort finds it whole.
+        # As large as the one that answers has become, and never smaller than it is: a person's abort finds it whole.
         before = asked.observed.deployment(asked.stable)
-        wanted[asked.stable] = max(asked.spec.min_replicas, before.wanted if before else 0)
+        wanted[asked.stable] = max(asked.full, before.wanted if before else 0)
     blocked = {version: found for version in wanted if (found := _obstacle(asked, version, wanted[version]))}
     shrink: dict[int, int] = {}
     if _swaps(asked, wanted[asked.stable]):
@@ -127,7 +127,7 @@ def size(asked: Asked, sizes: Sizes, version: int, answering: int) -> Size:
     if deployment is None:
         return Size(pods, scaled=True, surge=surge)
     # Left out once the autoscaler has written it. Before that it is ours alone: left out, it would fall back to 1.
-    least = max(asked.spec.min_replicas, deployment.wanted)
+    least = max(asked.spec.min_replicas, pods, deployment.wanted)
     return Size(least if deployment.ours else None, scaled=True, surge=surge)
 
 

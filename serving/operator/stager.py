@@ -142,6 +142,8 @@ def deadline(timeout_s: float) -> Iterator[None]:
 def arguments() -> argparse.ArgumentParser:
     """Return what may be said to this command."""
     parser = argparse.ArgumentParser(prog="python -m serving.operator.stager", description=__doc__)
+    parser.add_argument("--model", required=True, help="as what it is served, which an approval has to name")
+    parser.add_argument("--version", required=True, type=int)
     parser.add_argument("--uri", required=True)
     parser.add_argument("--digest", required=True)
     parser.add_argument("--target", required=True, type=Path)
@@ -157,7 +159,13 @@ def arguments() -> argparse.ArgumentParser:
 
 def demand_of(options: argparse.Namespace) -> Demand:
     """Return what a version needs before it is served."""
-    return Demand(tuple(options.trusted_key), options.approval_required, options.signature_required)
+    return Demand(
+        options.model,
+        options.version,
+        tuple(options.trusted_key),
+        approval=options.approval_required,
+        signature=options.signature_required,
+    )
 
 
 def main(argv: list[str]) -> int:

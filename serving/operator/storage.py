@@ -1,5 +1,6 @@
 """Where a version is stored: the addresses that a ServedModel may name, and what each needs from the pod."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,6 +12,11 @@ _LOCAL = frozenset({"pvc", "file"})
 
 URI_PATTERN = r"^(pvc|s3|gs|https|oci)://[A-Za-z0-9._@:/+~-]+$"
 """What the API server admits: no query, user name or escape, so that an address can be shown as it is."""
+
+
+_PLACE = re.compile(r"[^@:]+")
+_HOST = re.compile(r"[^@:]+(?::([0-9]{1,5}))?")
+"""What the pattern above cannot tell of an image's reference: who is to log in, and a port that is none."""
 
 
 class BadAddress(Exception):
@@ -43,7 +49,7 @@ def parse(uri: str) -> Address:
     Take a storageUri apart.
 
     Raises:
-        BadAddress: an unknown scheme, no place, or a path that leads out of its place.
+        BadAddress: an unknown scheme, no place or one that cannot be, or a path that leads out of its place.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme not in _REMOTE | _LOCAL | {"oci"}:
@@ -58,7 +64,24 @@ def parse(uri: str) -> Address:
         return Address(scheme, "", path)
     if not place or not parts:
         raise BadAddress(f"storageUri names a place and a path in it: {scheme}://place/path")
+    _check_place(scheme, place)
     return Address(scheme, place, "/".join(parts))
+
+
+def _check_place(scheme: str, place: str) -> None:
+    """
+    Check what a storageUri names as its place.
+
+    Raises:
+        BadAddress: it holds a user name, or a port that is none or where there is none.
+    """
+    if scheme not in ("https", "http"):
+        if not _PLACE.fullmatch(place):
+            raise BadAddress(f"storageUri names a place without user name and port: {scheme}://place/path")
+        return
+    host = _HOST.fullmatch(place)
+    if host is None or not 0 < int(host[1] or 443) < 65536:
+        raise BadAddress(f"storageUri names a host without user name, and a port up to 65535: {scheme}://host:443/path")
 
 
 def _image(reference: str) -> Address:

@@ -47,7 +47,7 @@ def read(text: str) -> Heard:
     Read what a gateway answers at /metrics, of it the few metrics that are needed here.
 
     Raises:
-        ValueError: it is not in Prometheus' text form.
+        ValueError: it is not in Prometheus' text form, or a number is none.
     """
     # Reading costs ten times what looking at the first letters does, and most lines are about something else.
     lines = "\n".join(line for line in text.splitlines() if line.startswith(_WANTED))
@@ -56,7 +56,7 @@ def read(text: str) -> Heard:
     for family in text_string_to_metric_families(lines + "\n"):
         for sample in family.samples:
             if sample.name == IN_FLIGHT:
-                in_flight[sample.labels.get("model", "")] = sample.value
+                in_flight[sample.labels.get("model", "")] = _number(sample.value)
                 continue
             series = _series(sample)
             if series is not None and math.isfinite(sample.value):
@@ -65,13 +65,32 @@ def read(text: str) -> Heard:
     return Heard(counts, in_flight)
 
 
+def _number(value: float) -> float:
+    """
+    Return a value that can be added up.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not math.isfinite(value):
+        raise ValueError("no number")
+    return value
+
+
 def _series(sample: Sample) -> Series | None:
-    """Return which counter it is; None: none of a version."""
+    """
+    Return which counter it is; None: none of a version.
+
+    Raises:
+        ValueError: the bound of a bucket is no number.
+    """
     labels = sample.labels
     model, version = labels.get("model") or labels.get("condition", ""), labels.get("version", "")
     if sample.name not in _DETAIL or not (version.isascii() and version.isdigit()):
         return None
     detail = "" if sample.name == ANSWERED else labels.get(_DETAIL[sample.name], "")
+    if sample.name == CALLS and math.isnan(float(detail)):
+        raise ValueError("no bound")
     return Series(model, int(version), sample.name, detail)
 
 

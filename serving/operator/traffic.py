@@ -45,10 +45,12 @@ class Traffic(Part):
 
 
 class Gates(Part):
-    """What the gateways must have measured of a canary before it gets more; a gate that is left out is not asked."""
+    """What the gateways must have measured of a canary before it gets more; other than `errorRate`, a gate that is left
+    out is not asked."""
 
-    error_rate: float | None = Field(default=None, ge=0, le=1)
-    """The largest share of its requests that may fail."""
+    # Never None: a rollout that nobody gave a gate would promote whatever answers, also with nothing but errors.
+    error_rate: float = Field(default=0.01, ge=0, le=1)
+    """The largest share of its requests that may fail; 1 asks nothing."""
 
     p99_ms: float | None = Field(default=None, gt=0, le=600_000)
     """The longest that 99 of 100 of its requests may take, milliseconds."""

@@ -15,6 +15,7 @@ import httpx
 from serving.operator import crd, rbac
 from serving.operator.kubernetes import path_of
 from serving.operator.manifests import CHILD_KINDS, MANAGED_BY, MODEL_LABEL, VERSION_LABEL
+from serving.operator.rollout import meaning
 from serving.operator.spec import API_VERSION, GROUP, KIND
 from tests.cluster.bad_days import trusted, upstream
 from tests.cluster.cluster import Cluster
@@ -116,6 +117,12 @@ class Place:
         decided = status.get("rollout", {})
         return (decided.get("phase"), decided.get("version"), status.get("answering")) == ("Promoted", version, version)
 
+    def promote(self, name: str, version: int) -> None:
+        """Promote a version on trial, once its rollout has begun: a word is for that rollout and no other."""
+        decided = (self.get(KIND, name) or {}).get("status", {}).get("rollout", {})
+        if decided.get("version") == version:
+            self.say(name, rollout="promote", rollout_version=meaning(version, decided["startedAt"]))
+
     def state(self, name: str) -> list[str]:
         """Return what is there of a model, and what its status says, without what this life has of its own."""
         model = self.get(KIND, name)
@@ -182,9 +189,11 @@ class Life:
             self.place.make(a_model(self.name))
         elif self.done == 1 and self.place.serves(self.name, 1):
             self.place.change(self.name, traffic={"canary": {"version": 2}}, rollout=ROLLOUT)
-            self.place.say(self.name, rollout="promote", rollout_version="2")
         elif self.done == 2 and self.place.promoted(self.name, 2):
             self.place.change(self.name, traffic={"stable": 2, "canary": None})
+        elif self.done == 2:
+            self.place.promote(self.name, 2)
+            return False
         else:
             return self.done == 3 and self.place.serves(self.name, 2)
         self.done += 1

@@ -122,16 +122,20 @@ def test_api_server_keeps_objects_as_they_were_applied(cluster: Cluster, namespa
 async def test_status_is_written_into_a_cluster_with_an_older_definition(
     cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A field that the definition does not know is left out, and the rest is told; another object's status is not."""
+    """A field unknown to the definition is left out, and the rest told; not of another object, nor by an older form."""
     where = f"--namespace={namespace}"
     cluster.apply(a_model(), where)
-    found: Any = cluster.get("sm", "cancer", where)["metadata"]
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     async with connect() as api:
-        await api.write_status(KIND, found, {"answering": 1, "readyReplicas": 3})
-        await api.write_status(KIND, found, {"answering": 1, "ofALaterRelease": 2})
-        with pytest.raises(CallFailed):
-            await api.write_status(KIND, found | {"uid": "another"}, {"answering": 7})
+        older: Any = cluster.get("sm", "cancer", where)["metadata"]
+        await api.write_status(KIND, older, {"answering": 1, "readyReplicas": 3})
+        newer: Any = cluster.get("sm", "cancer", where)["metadata"]
+        await api.write_status(KIND, newer, {"answering": 1, "ofALaterRelease": 2})
+        found: Any = cluster.get("sm", "cancer", where)["metadata"]
+        for wrong in (found | {"uid": "another"}, older):
+            with pytest.raises(CallFailed) as refusal:
+                await api.write_status(KIND, wrong, {"answering": 7})
+            assert refusal.value.status == 422
     assert cluster.get("sm", "cancer", where)["status"] == {"answering": 1}
 
 

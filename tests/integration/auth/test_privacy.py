@@ -47,7 +47,7 @@ async def test_logs_and_metrics_hold_no_email_password_or_token(written: StringI
     metrics = (await client.get("/metrics")).text
 
     # The client of the test logs its requests, too, by the same handlers.
-    lines = [line for line in written.getvalue().splitlines() if '"message":"HTTP Request:' not in line]
+    lines = [line for line in written.getvalue().splitlines() if '"HTTP Request:' not in line]
     logged = "\n".join(lines)
     family = RefreshToken.parse(begun["refresh_token"]).family
     tokens = [begun["access_token"], begun["refresh_token"], str(family), family.hex]

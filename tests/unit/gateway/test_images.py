@@ -366,12 +366,13 @@ def test_largest_colour_png_fits_the_memory() -> None:
     ("content", "quick"),
     [
         (encoded(Image.fromarray(picture(300, 300)), "JPEG"), True),
-        (encoded(Image.fromarray(picture(300, QUICK_PIXELS_MAX // 300 + 1)), "JPEG"), False),
+        (encoded(Image.fromarray(picture(320, QUICK_PIXELS_MAX // 320 + 1)), "JPEG"), False),
+        (encoded(Image.fromarray(picture(4000, 1)), "JPEG"), False),
         (encoded(Image.fromarray(picture(300, 300)), "JPEG", progressive=True), False),
         (encoded(Image.fromarray(picture(300, 300)), "JPEG") + bytes(QUICK_BYTES_MAX), False),
         (encoded(Image.fromarray(picture(30, 30)), "PNG"), False),
     ],
-    ids=["small", "larger", "of several scans", "of many bytes", "PNG"],
+    ids=["small", "larger", "of one column", "of several scans", "of many bytes", "PNG"],
 )
 async def test_only_what_is_quick_is_decoded_on_the_event_loop(
     content: bytes, quick: bool, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +390,6 @@ async def test_only_what_is_quick_is_decoded_on_the_event_loop(
         done = await decoder.decode(image, SPEC)
     finally:
         decoder.close()
-    assert is_quick(image) is quick
+    assert is_quick(image, SPEC) is quick
     assert (threads == {threading.get_ident()}) is quick
     assert np.array_equal(done.pixels, decode(image, SPEC))

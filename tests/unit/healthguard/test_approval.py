@@ -23,7 +23,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 
 def verify(envelope: bytes, digest: str = DIGEST, *, key: ec.EllipticCurvePrivateKey = KEY) -> Approval:
     """Verify with one trusted key, now."""
-    return approval.verify(envelope, digest, [key.public_key()], now=NOW)
+    return approval.verify(envelope, digest, [key.public_key()], now=NOW, named=("cancer", 3))
 
 
 def changed(envelope: bytes, **members: Any) -> bytes:
@@ -41,7 +41,7 @@ def test_approval_comes_out_as_it_was_signed(curve: ec.EllipticCurve) -> None:
 def test_approval_by_any_trusted_key_is_enough() -> None:
     """Who is on the list may approve, whatever the place on it."""
     others = [ec.generate_private_key(ec.SECP256R1()).public_key() for _ in range(2)]
-    found = approval.verify(approval.sign(STATEMENT, KEY), DIGEST, [*others, KEY.public_key()], now=NOW)
+    found = approval.verify(approval.sign(STATEMENT, KEY), DIGEST, [*others, KEY.public_key()], now=NOW, named=None)
     assert found.signer == "Dr A, radiology"
 
 
@@ -54,13 +54,20 @@ def test_approval_by_another_key_is_refused() -> None:
 def test_approval_without_trusted_keys_is_refused() -> None:
     """An empty list trusts nobody."""
     with pytest.raises(approval.NotTrusted):
-        approval.verify(approval.sign(STATEMENT, KEY), DIGEST, [], now=NOW)
+        approval.verify(approval.sign(STATEMENT, KEY), DIGEST, [], now=NOW, named=None)
 
 
 def test_approval_of_other_bytes_is_refused() -> None:
     """The digest is of all files: one changed byte, and nobody has approved it."""
     with pytest.raises(approval.OtherVersion, match="ab" * 32):
         verify(approval.sign(STATEMENT, KEY), "sha256:" + "cd" * 32)
+
+
+@pytest.mark.parametrize("named", [("anemia", 3), ("cancer", 4)])
+def test_approval_of_another_name_is_refused(named: tuple[str, int]) -> None:
+    """The same bytes served as another model's, or under another number, are not what somebody approved."""
+    with pytest.raises(approval.OtherVersion, match="cancer/3"):
+        approval.verify(approval.sign(STATEMENT, KEY), DIGEST, [KEY.public_key()], now=NOW, named=named)
 
 
 def test_approval_ends_on_its_day() -> None:

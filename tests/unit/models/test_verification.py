@@ -55,9 +55,12 @@ def found(folder: Path, **wishes: object) -> dict[str, verification.Check]:
     return {check.name: check for check in verification.verify(folder, asked(folder, **wishes), now=NOW)}
 
 
-def approve(folder: Path, keys: Path, *, name: str = "ours", expires: datetime = NOW + timedelta(days=1)) -> None:
+def approve(
+    folder: Path, keys: Path, *, name: str = "ours", expires: datetime = NOW + timedelta(days=1), number: int = 2
+) -> None:
     """Write an approval beside a folder."""
-    statement = approval.Approval("anemia", 1, artifact.digest(folder), "Use", "Dr A", NOW - timedelta(days=1), expires)
+    began = NOW - timedelta(days=1)
+    statement = approval.Approval("anemia", number, artifact.digest(folder), "Use", "Dr A", began, expires)
     key = dsse.private_key((keys / f"{name}.pem").read_bytes())
     approval.beside(folder).write_bytes(approval.sign(statement, key))
 
@@ -199,6 +202,17 @@ def test_expired_approval_is_refused(version: Path, keys: Path) -> None:
     approve(version, keys, expires=NOW)
     check = found(version, keys=(keys / "ours.pub",))["approval"]
     assert (check.passed, check.detail) == (False, "the approval expired on 2026-11-22")
+
+
+def test_approval_of_another_version_is_refused(version: Path, keys: Path) -> None:
+    """As pods refuse it; a folder that has no number yet cannot be held to one."""
+    approve(version, keys, number=1)
+    check = found(version, keys=(keys / "ours.pub",))["approval"]
+    assert (check.passed, "anemia/1" in check.detail) == (False, True)
+    unnumbered = version.rename(version.with_name("new"))
+    approve(unnumbered, keys, number=1)
+    checks = verification.verify(unnumbered, Asked(keys=(keys / "ours.pub",), golden=False), now=NOW)
+    assert {check.name: check.passed for check in checks}["approval"] is True
 
 
 def test_required_proof_that_is_not_there_is_a_failure(version: Path, keys: Path) -> None:

@@ -39,18 +39,21 @@ def approve(
     key: ec.EllipticCurvePrivateKey = KEY,
     *,
     of: str = "",
+    model: str = "cancer",
+    number: int = 1,
     expires: datetime = NOW + timedelta(days=1),
     **members: Any,
 ) -> None:
     """Write an approval beside *version*; *members* replace those of its envelope."""
-    statement = approval.Approval("cancer", 1, of or digest(version), "Tests", "Dr A", NOW - timedelta(days=9), expires)
+    began = NOW - timedelta(days=9)
+    statement = approval.Approval(model, number, of or digest(version), "Tests", "Dr A", began, expires)
     envelope = json.loads(approval.sign(statement, key)) | members
     approval.beside(version).write_text(json.dumps(envelope))
 
 
 def reason_of(version: Path, target: Path, *, required: bool = True, keys: tuple[str, ...] = (pem(KEY),)) -> str:
     """Return for which reason a version is refused, or nothing where it is in place."""
-    asked = Demand(keys, approval=required)
+    asked = Demand("cancer", 1, keys, approval=required)
     try:
         stage(f"file://{version}", digest(version), target, bytes_max=10**6, demand=asked)
     except CannotStage as refused:
@@ -73,6 +76,8 @@ def test_version_with_an_approval_in_force_is_put_in_place(version: Path, tmp_pa
         pytest.param("SignatureMissing", {"signatures": []}, id="signed by nobody"),
         pytest.param("ApprovalExpired", {"expires": NOW - timedelta(seconds=1)}, id="over"),
         pytest.param("ApprovalInvalid", {"of": "sha256:" + "0" * 64}, id="of other bytes"),
+        pytest.param("ApprovalInvalid", {"model": "anemia"}, id="of another model"),
+        pytest.param("ApprovalInvalid", {"number": 2}, id="of another version"),
         pytest.param("ApprovalInvalid", {"payload": 7}, id="no approval"),
     ],
 )
@@ -112,10 +117,9 @@ def test_trusted_key_that_is_none_is_told(version: Path, tmp_path: Path) -> None
 def test_image_has_no_place_for_an_approval(version: Path) -> None:
     """What is mounted from an image cannot be approved beside it, and is refused where that is required."""
     approve(version)
+    demand = Demand("cancer", 1, (pem(KEY),), approval=True)
     with pytest.raises(CannotStage) as refused:
-        stage(
-            "oci://registry.test/a:1", digest(version), version, bytes_max=0, demand=Demand((pem(KEY),), approval=True)
-        )
+        stage("oci://registry.test/a:1", digest(version), version, bytes_max=0, demand=demand)
     assert refused.value.failure.reason == "ApprovalMissing"
 
 
@@ -156,5 +160,5 @@ def stage_signed(version: Path, target: Path, *, wanted: bool) -> None:
     Raises:
         CannotStage: it is refused.
     """
-    demand = Demand((pem(KEY),), signature=wanted)
+    demand = Demand("cancer", 1, (pem(KEY),), signature=wanted)
     stage(f"file://{version}", digest(version), target, bytes_max=10**6, demand=demand)

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from healthguard.install.certificates import Pair, issue, make_authority
 from serving.operator import external_metrics, registration
 from serving.operator.external_metrics import model_of, values
-from serving.operator.front_proxy import NotConfigured, read
+from serving.operator.front_proxy import Door, NotConfigured, read
 from serving.operator.settings import OperatorSettings
 from tests.unit.serving.operator.served import settings
 
@@ -34,14 +34,16 @@ class Cluster:
 
     def __init__(self) -> None:
         self.bundle = ""
+        self.authority = PROXIES.certificate.decode()
         self.told = asyncio.Event()
+        self.asked = asyncio.Event()
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Any:
         """Return the object of that kind."""
         if kind == "ConfigMap":
+            self.asked.set()
             names = json.dumps(["front-proxy"])
-            authority = PROXIES.certificate.decode()
-            data = {"requestheader-client-ca-file": authority, "requestheader-allowed-names": names}
+            data = {"requestheader-client-ca-file": self.authority, "requestheader-allowed-names": names}
             return {"data": data}
         if kind == "Namespace":
             return {"metadata": {"name": name}}
@@ -71,17 +73,27 @@ class Served:
         Raises:
             ClientError: the server lets nobody in who shows that.
         """
-        authority = told_authority(self.cluster)
-        context = ssl.create_default_context(cadata=authority)
-        if pair:
-            (folder / "tls.crt").write_bytes(pair.certificate)
-            (folder / "tls.key").write_bytes(pair.key)
-            context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        context = shown(self, pair, folder)
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"https://127.0.0.1:{self.port}{path}", ssl=context, server_hostname=NAME) as response,
         ):
             return response.status, await response.json()
+
+    async def refreshed(self) -> None:
+        """Wait until the server has looked again who is let in."""
+        self.cluster.asked.clear()
+        await asyncio.wait_for(self.cluster.asked.wait(), 10)
+
+
+def shown(served: Served, pair: Pair | None, folder: Path) -> ssl.SSLContext:
+    """Return the TLS of who shows *pair*."""
+    context = ssl.create_default_context(cadata=told_authority(served.cluster))
+    if pair:
+        (folder / "tls.crt").write_bytes(pair.certificate)
+        (folder / "tls.key").write_bytes(pair.key)
+        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    return context
 
 
 def told_authority(cluster: Cluster) -> str:
@@ -100,6 +112,8 @@ def free_port() -> int:
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """Run the API for the namespace `clinic`, until the API server was told of it."""
     monkeypatch.setattr(external_metrics, "SAMPLE_S", 0.01)
+    monkeypatch.setattr(external_metrics, "LEAVING_S", 0.05)
+    monkeypatch.setattr(external_metrics, "UPHOLD_S", 0.05)
     port = free_port()
     given: OperatorSettings = settings(
         host="127.0.0.1",
@@ -172,6 +186,35 @@ async def test_nobody_else_is_answered(served: Served, tmp_path: Path) -> None:
             await served.ask(question, stranger, tmp_path)
     status, found = await served.ask(question, issue(PROXIES, ["kubelet"], NOW, client=True), tmp_path)
     assert (status, found["reason"]) == (403, "Forbidden")
+
+
+async def test_withdrawn_authority_lets_in_nobody(served: Served, proxy: Pair, tmp_path: Path) -> None:
+    """Neither by a new connection nor by one that was made before; the one in its place does, unless it is nonsense."""
+    keeps = aiohttp.TCPConnector(ssl=shown(served, proxy, tmp_path))
+    async with aiohttp.ClientSession(connector=keeps) as session:
+        url = f"https://127.0.0.1:{served.port}{PATH}"
+        async with session.get(url, server_hostname=NAME) as response:
+            assert response.status == 200
+        served.cluster.authority = OTHERS.certificate.decode()
+        await served.refreshed()
+        async with session.get(url, server_hostname=NAME) as response:
+            assert response.status == 403
+        with pytest.raises((aiohttp.ClientError, ConnectionError, ssl.SSLError)):
+            await session.get(url, server_hostname=NAME)
+    successor = issue(OTHERS, ["front-proxy"], NOW, client=True)
+    assert (await served.ask(PATH, successor, tmp_path))[0] == 200
+
+
+@pytest.mark.parametrize("text", ["nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "ä"])
+async def test_authority_that_is_none_is_told(text: str) -> None:
+    """It must not end the operator, and who was let in before still is."""
+    cluster, door = Cluster(), Door()
+    await door.refresh(cluster)  # type: ignore[arg-type]
+    before = door._newest
+    cluster.authority = text
+    with pytest.raises(NotConfigured):
+        await door.refresh(cluster)  # type: ignore[arg-type]
+    assert door._newest is before
 
 
 def test_cluster_without_aggregation_is_told() -> None:

@@ -26,6 +26,9 @@ STATE = RolloutState(4, 3, "Progressing", 0, 5, START, START, "Measuring", "So i
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/clinic/endpointslices"
 
 
+BUCKET = b'healthguard_model_call_duration_seconds_bucket{model="cancer",version="4",le="%s"} 1\n'
+
+
 @dataclass
 class Door:
     """A gateway's /metrics."""
@@ -178,6 +181,9 @@ async def test_restart_of_a_gateway_loses_nothing_that_was_heard() -> None:
         pytest.param(200, b"healthguard_predictions_in_flight{model=nonsense", id="nonsense"),
         pytest.param(200, b"\xff\xfe", id="no text"),
         pytest.param(200, b"#" * 3000, id="too long"),
+        pytest.param(200, b'healthguard_predictions_in_flight{model="cancer"} NaN\n', id="no number"),
+        pytest.param(200, BUCKET % b"soon", id="no bound"),
+        pytest.param(200, BUCKET % b"NaN", id="no bound's number"),
     ],
 )
 async def test_gateway_that_is_not_heard_makes_it_incomplete(
@@ -198,6 +204,41 @@ async def test_gateway_that_is_not_heard_makes_it_incomplete(
         assert measured is not None
         assert not measured.complete
         assert found.gateways.in_flight("clinic", "cancer") is None
+
+
+async def test_gateway_whose_text_breaks_the_parser_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser is a library's, and says nothing of what it raises."""
+
+    def read(_: str) -> None:
+        raise KeyError("label")
+
+    async with clinic(1) as found:
+        monkeypatch.setattr(module, "read", read)
+        await found.ask()
+        assert found.gateways.in_flight("clinic", "cancer") is None
+
+
+async def test_more_gateways_than_are_asked_make_it_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of those that are left out may be the one that sees the errors."""
+    monkeypatch.setattr(module, "GATEWAYS_MAX", 1)
+    async with clinic() as found:
+        await found.ask()
+        measured = found.gateways.look("clinic", "cancer", STATE).measured
+        assert measured is not None
+        assert not measured.complete
+        assert found.gateways.in_flight("clinic", "cancer") is None
+        await found.ask()
+        assert found.lists == 1
+
+
+async def test_namespace_without_a_model_of_ours_is_not_asked_about() -> None:
+    """Who may read external metrics could have any number of namespaces asked otherwise."""
+    async with clinic() as found:
+        await found.ask()
+        for number in range(3):
+            assert found.gateways.in_flight(f"elsewhere-{number}", "cancer") is None
+        await found.ask()
+        assert found.gateways._followed.keys() == {"clinic"}
 
 
 async def test_no_gateway_is_no_measurement() -> None:

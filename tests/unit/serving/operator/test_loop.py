@@ -18,10 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from serving.operator.apply import carry_out, clock
 from serving.operator.certificates import Unusable
 from serving.operator.kubernetes import TRIES, Access, Api, CallFailed, NoAccess, access, connect, path_of
 from serving.operator.manifests import CHILD_KINDS
+from serving.operator.observe import observe
 from serving.operator.operate import Operator
+from serving.operator.plan import plan
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
 from tests.unit.serving.operator import served
@@ -182,11 +185,12 @@ class Server:
         return web.json_response(body)
 
     async def _status(self, request: web.Request) -> web.Response:
-        found, (test, add) = self.objects[request.path.removesuffix("/status")], await request.json()
-        assert (test["path"], add["path"]) == ("/metadata/uid", "/status")
-        if test["value"] != found["metadata"]["uid"]:
-            return web.json_response({"message": "another object"}, status=422)
+        found, (*tests, add) = self.objects[request.path.removesuffix("/status")], await request.json()
+        assert ({test["op"] for test in tests}, add["path"]) == ({"test"}, "/status")
+        if any(test["value"] != found["metadata"][test["path"].removeprefix("/metadata/")] for test in tests):
+            return web.json_response({"message": "the server rejected our request"}, status=422)
         found["status"] = add["value"]
+        found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)
         return web.json_response(found)
 
     async def _scale(self, request: web.Request) -> web.Response:
@@ -292,6 +296,38 @@ async def test_reconcile_removes_what_an_operator_that_died_left() -> None:
     assert path_of("Service", "clinic", "model-cancer-v1") in server.objects
 
 
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(1, id="of a version in traffic"),
+        pytest.param(7, id="of a version that nothing asks for any more"),
+    ],
+)
+async def test_deployment_without_its_version_label_is_known_by_its_name(version: int) -> None:
+    """Somebody took the label away: it is not version 0, and what answers is found."""
+    server = Server({MODEL_PATH: a_model()})
+    async with reached(server) as api:
+        await Operator(api, served.settings()).reconcile(CANCER)
+        stripped = server.objects.pop(path_of("Deployment", "clinic", "model-cancer-v1"))
+        stripped["metadata"]["name"] = f"model-cancer-v{version}"
+        del stripped["metadata"]["labels"]["serving.healthguard.io/version"]
+        server.objects[path_of("Deployment", "clinic", f"model-cancer-v{version}")] = stripped
+        observed = await observe(api, "clinic", "cancer")
+    assert observed is not None
+    assert [each.version for each in observed.deployments] == [version]
+
+
+async def test_kind_that_the_cluster_does_not_know_has_no_objects() -> None:
+    """Without KEDA's definitions models are served all the same; of a kind of Kubernetes' own it is a failure."""
+    server = Server({MODEL_PATH: a_model()})
+    keda = served.settings(metrics_provider="keda", prometheus_url="https://prometheus.test")
+    async with reached(server) as api:
+        await Operator(api, keda).reconcile(CANCER)
+        with pytest.raises(CallFailed):
+            await observe(api, "clinic", "cancer", ("Event",))
+    assert path_of("Deployment", "clinic", "model-cancer-v1") in server.objects
+
+
 async def test_reconcile_goes_on_with_the_role_of_an_older_release() -> None:
     """What may not be listed is asked for by name."""
     rest = frozenset({"services", "configmaps", "networkpolicies", "poddisruptionbudgets", "horizontalpodautoscalers"})
@@ -337,11 +373,27 @@ async def test_reconcile_looks_again_before_it_begins_something() -> None:
 async def test_status_of_another_object_is_not_written() -> None:
     """A model that was removed and made again meanwhile does not get the status of the old one."""
     server = Server({MODEL_PATH: a_model()})
-    metadata = {"namespace": "clinic", "name": "cancer", "uid": "the one before"}
+    metadata = a_model()["metadata"] | {"uid": "the one before"}
     async with reached(server) as api:
         with pytest.raises(CallFailed):
             await api.write_status("ServedModel", metadata, {"answering": 1})
     assert "status" not in server.objects[MODEL_PATH]
+
+
+async def test_status_that_was_decided_by_an_older_one_is_not_written() -> None:
+    """What another operator has told meanwhile stays, and the next look goes on from there."""
+    server = Server({MODEL_PATH: a_model()})
+    async with reached(server) as api:
+        observed = await observe(api, "clinic", "cancer")
+        assert observed is not None
+        decided = plan(observed, served.settings(), now=clock())
+        await Operator(api, served.settings()).reconcile(CANCER)
+        told = server.objects[MODEL_PATH]["status"] = {"answering": 1, "readyReplicas": 3}
+        with pytest.raises(CallFailed) as refusal:
+            await carry_out(api, observed, decided)
+        assert (refusal.value.status, server.objects[MODEL_PATH]["status"]) == (422, told)
+        await Operator(api, served.settings()).reconcile(CANCER)
+    assert server.objects[MODEL_PATH]["status"]["readyReplicas"] == 0
 
 
 async def test_scale_changes_the_number_of_pods_alone() -> None:

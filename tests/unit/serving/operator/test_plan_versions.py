@@ -12,6 +12,7 @@ import pytest
 from serving.operator.gates import Measured
 from serving.operator.gateways import Look
 from serving.operator.hpa import Autoscaler
+from serving.operator.observe import Child, Observed
 from serving.operator.plan import refused
 from serving.operator.rollout import LOOK_MEASURING_S
 from tests.unit.serving.operator import served
@@ -94,9 +95,19 @@ def test_version_before_is_found_where_no_status_names_it() -> None:
 
 
 def test_version_before_that_is_away_is_not_waited_for() -> None:
-    """Where nobody answers, the stable version is named at once."""
-    made = decided(seen(spec(2), {"answering": 1}, v1=running(1, ready=0)))
-    assert made.status["answering"] == 2
+    """Where it is gone, or its successor has the only ready pod, the stable version is named at once."""
+    gone = decided(seen(spec(2), {"answering": 1}))
+    assert gone.status["answering"] == 2
+    broken = decided(seen(spec(2, minReplicas=2), {"answering": 1}, v1=running(2, ready=0), v2=running(2, ready=1)))
+    assert broken.status["answering"] == 2
+
+
+def test_version_before_that_is_not_ready_for_a_moment_is_kept() -> None:
+    """Its successor never loads: named by the status of one moment, it would cost the only pods that answer."""
+    observed = seen(spec(2), {"answering": 1}, v1=running(1, ready=0), v2=running(1, ready=0))
+    blinks = decided(observed)
+    assert (blinks.status["answering"], leaving(again(observed, blinks))) == (1, set())
+    assert conditions(blinks)["TrafficReady"] == ("False", "NoReadyPods")
 
 
 def test_what_is_left_of_a_version_long_gone_is_removed() -> None:
@@ -293,6 +304,56 @@ def test_autoscaler_goes_with_the_version_that_answers() -> None:
     scaled = [each["metadata"]["name"] for each in made.apply if each["kind"] == "HorizontalPodAutoscaler"]
     assert scaled == ["model-cancer-v1"]
     assert pods_of(made) == {1: None, 2: 3}
+
+
+def hpas_leaving(observed: Observed, **more: Any) -> set[int]:
+    """Return the versions that lose their autoscaler, where versions 1 and 2 have one."""
+    scalers = [Child("HorizontalPodAutoscaler", f"model-cancer-v{n}", f"hpa-{n}", n) for n in (1, 2)]
+    observed = replace(observed, children=(*observed.children, *scalers))
+    made = decided(observed, operator=BUILTIN, **more)
+    return {child.version for child in made.delete if child.kind == "HorizontalPodAutoscaler"}
+
+
+CROWDED: dict[str, Any] = SCALED | {"resources": SCALED["resources"] | GPU}
+
+
+@pytest.mark.parametrize(
+    ("observed", "more", "expected"),
+    [
+        pytest.param(seen(spec(2, **SCALED), {"answering": 1}, v1=running(3)), {}, {2}, id="its successor is made"),
+        pytest.param(
+            seen(spec(1, **CROWDED), {"answering": 1}, v1=running(1, old=True)),
+            {"devices": gpus(1, taken=1)},
+            {2},
+            id="its newer form is blocked",
+        ),
+        pytest.param(
+            seen(spec(2, **SCALED), {"answering": 1}, v1=running(1), v2=running(1)), {}, {1}, id="its successor answers"
+        ),
+        pytest.param(seen(spec(1), {"answering": 1}, v1=running(1)), {}, {1, 2}, id="nothing is to be scaled any more"),
+        pytest.param(
+            seen(spec(2, **CROWDED, rollout={"whenNoDevice": "Recreate"}), {"answering": 1}, v1=running(3)),
+            {"devices": gpus(3, taken=3)},
+            {1, 2},
+            id="it makes room for its successor",
+        ),
+    ],
+)
+def test_autoscaler_stays_with_the_version_that_answers(
+    observed: Observed, more: dict[str, Any], expected: set[int]
+) -> None:
+    """Also where nothing of that version is written: without it the pods could not follow the requests."""
+    assert hpas_leaving(observed, **more) == expected
+
+
+@pytest.mark.parametrize("word", [pytest.param("", id="no word yet"), pytest.param("abort", id="abort")])
+def test_version_before_grows_with_the_promoted_one(word: str) -> None:
+    """Version 2 was scaled to eight pods: a person's abort finds version 1 as large, or makes it so at once."""
+    words = {"serving.healthguard.io/rollout": word, "serving.healthguard.io/rollout-version": "2"} if word else {}
+    status = {"answering": 2, "rollout": rollout("Promoted", 100)["rollout"]}
+    wanted = spec(1, canary=2, **SCALED)
+    made = decided(seen(wanted, status, words, v1=running(3), v2=running(8, ours=False)), operator=BUILTIN)
+    assert (pods_of(made)[1], made.status["answering"]) == (8, 1 if word else 2)
 
 
 def test_number_of_pods_is_kept_until_the_autoscaler_has_written_it() -> None:

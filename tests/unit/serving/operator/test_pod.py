@@ -1,7 +1,7 @@
 """What a model pod is told of the proof that its version needs."""
 
 from serving.operator import stager
-from serving.operator.approving import NOTHING, Demand
+from serving.operator.approving import Demand
 from serving.operator.pod import pod_spec
 from serving.operator.spec import Version, read
 from tests.unit.serving.operator.served import DIGEST, settings, spec
@@ -19,10 +19,10 @@ def demand(**approval: object) -> Demand:
 
 def test_stager_demands_what_the_spec_does() -> None:
     """Keys come through with their line breaks; what is not demanded is not."""
-    assert demand() == NOTHING
-    assert demand(required=True, trustedKeys=KEYS) == Demand(tuple(KEYS), approval=True)
-    assert demand(signatureRequired=True, trustedKeys=KEYS[:1]) == Demand((KEYS[0],), signature=True)
-    assert demand(trustedKeys=KEYS) == Demand(tuple(KEYS))
+    assert demand() == Demand("cancer", 1)
+    assert demand(required=True, trustedKeys=KEYS) == Demand("cancer", 1, tuple(KEYS), approval=True)
+    assert demand(signatureRequired=True, trustedKeys=KEYS[:1]) == Demand("cancer", 1, (KEYS[0],), signature=True)
+    assert demand(trustedKeys=KEYS) == Demand("cancer", 1, tuple(KEYS))
 
 
 def test_pod_is_of_the_version_that_is_asked_for() -> None:

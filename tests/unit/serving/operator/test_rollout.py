@@ -20,6 +20,7 @@ from serving.operator.rollout import (
     Word,
     decide,
     look_again_s,
+    meaning,
     replicas,
     wish_of,
     word_of,
@@ -70,7 +71,7 @@ def decided(
     at: float = 0,
 ) -> RolloutState:
     """Decide once."""
-    word = Word(verb, 4) if verb else None
+    word = Word(verb, 4, before.started_at if before else after(at)) if verb else None
     return decide(wish, before, pods() if versions is None else versions, measured, word=word, now=after(at))
 
 
@@ -301,6 +302,10 @@ def test_abort_ends_it_even_after_the_promotion() -> None:
     ("annotations", "word"),
     [
         ({"rollout": "promote", "rollout-version": "4"}, Word("promote", 4)),
+        ({"rollout": "abort", "rollout-version": "4@2026-11-22T10:00:00Z"}, Word("abort", 4, START)),
+        ({"rollout": "abort", "rollout-version": meaning(4, "2026-11-22T10:00:00Z")}, Word("abort", 4, START)),
+        ({"rollout": "abort", "rollout-version": "4@yesterday"}, None),
+        ({"rollout": "abort", "rollout-version": "4@"}, None),
         ({"rollout": "promote"}, None),
         ({"rollout": "promote", "rollout-version": "four"}, None),
         ({"rollout": "destroy", "rollout-version": "4"}, None),
@@ -316,6 +321,23 @@ def test_word_for_another_version_is_not_obeyed() -> None:
     """Last month's promotion promotes nothing today."""
     found = decide(WISH, state("Progressing", 5), pods(), seen(), word=Word("promote", 3), now=after(10))
     assert (found.phase, found.canary_percent) == ("Progressing", 5)
+
+
+@pytest.mark.parametrize(
+    ("word", "phase"),
+    [
+        (Word("promote", 4, START), "Promoted"),
+        (Word("promote", 4, after(-86_400)), "Progressing"),
+        (Word("promote", 4), "Progressing"),
+        (Word("abort", 4, START), "RolledBack"),
+        (Word("abort", 4, after(-86_400)), "Progressing"),
+        (Word("abort", 4), "RolledBack"),
+        (Word("pause", 4), "Paused"),
+    ],
+)
+def test_word_for_another_rollout_of_the_same_version_is_not_obeyed(word: Word, phase: str) -> None:
+    """A version that comes on trial again is judged anew; without the time only what risks no patient is obeyed."""
+    assert decide(WISH, state("Progressing", 5), pods(), seen(), word=word, now=after(10)).phase == phase
 
 
 # ---- what stands in the status
@@ -400,6 +422,6 @@ def test_wish_is_what_the_spec_says() -> None:
     wish = wish_of(whole)
     assert wish is not None
     assert (wish.stable, wish.version, wish.ladder, wish.shadow_percent) == (3, 4, (5, 10), 40)
-    assert wish.gates == Gates(p99_ms=300)
+    assert wish.gates == Gates(error_rate=0.01, p99_ms=300)
     assert wish_of(whole.model_copy(update={"rollout": None})) is None
     assert wish_of(spec_module.read({"versions": versions, "traffic": {"stable": 3}})) is None

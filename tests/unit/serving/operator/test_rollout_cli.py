@@ -22,6 +22,7 @@ def rollout(phase: str = "Progressing", percent: int = 25, message: str = MESSAG
     return {
         "version": version,
         "phase": phase,
+        "startedAt": "2026-11-22T10:00:00Z",
         "canaryPercent": percent,
         "message": message,
         "observed": OBSERVED,
@@ -124,13 +125,13 @@ def test_status_is_not_watched_for_ever(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("verb", ["promote", "abort", "pause", "resume"])
 def test_word_is_written_for_the_version_on_trial(cluster: Cluster, verb: str) -> None:
-    """Both annotations at once: a word without its version would not be obeyed."""
+    """Both annotations at once: the word, and which rollout of which version it means."""
     cluster.answers(a_model(rollout()))
     code, output = call(verb, "cancer", "--namespace", "clinic", "--context", "east")
     assert (code, output) == (0, f"The operator was told to {verb} version 4 of cancer.\n")
     assert cluster.asked[-1] == (
         "annotate servedmodels.serving.healthguard.io cancer "
-        f"serving.healthguard.io/rollout={verb} serving.healthguard.io/rollout-version=4 "
+        f"serving.healthguard.io/rollout={verb} serving.healthguard.io/rollout-version=4@2026-11-22T10:00:00Z "
         "--overwrite --output=json --namespace=clinic --context=east --request-timeout=20s"
     )
 
@@ -152,6 +153,17 @@ def test_word_that_would_do_nothing_is_not_written(
     code, _ = call("promote", "cancer", *words)
     assert code == 1
     assert not any("annotate" in line for line in cluster.asked)
+
+
+@pytest.mark.parametrize("found", [rollout("RolledBack", 0), None], ids=["taken back", "no rollout"])
+def test_resume_clears_an_abort_that_was_left(cluster: Cluster, found: dict[str, Any] | None) -> None:
+    """One that names no rollout would take the same version back again; there is no other command for it."""
+    model = a_model(found)
+    model["metadata"]["annotations"] = {"serving.healthguard.io/rollout": "abort"}
+    cluster.answers(model)
+    code, output = call("resume", "cancer")
+    assert (code, "was cleared" in output) == (0, True)
+    assert " serving.healthguard.io/rollout=resume --overwrite " in cluster.asked[-1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from models import artifact as models_artifact
 from serving.operator import failures, sources, stager
 from serving.operator.artifact import NotAFolderOfFiles, digest
 from serving.operator.stager import CannotStage, deadline, stage
-from serving.operator.storage import BadAddress, parse
+from serving.operator.storage import BadAddress, parse, port_of
 
 MODELS = Path(__file__).parents[4] / "models"
 MIB = 1024 * 1024
@@ -295,7 +295,7 @@ def test_stager_leaves_a_termination_message(
     log.touch()
     monkeypatch.setattr(failures.Failure.write, "__defaults__", (log,))
     monkeypatch.setattr(stager, "configure_logging", lambda _: None)
-    arguments = [f"--uri=file://{version}", f"--target={target}"]
+    arguments = ["--model=cancer", "--version=1", f"--uri=file://{version}", f"--target={target}"]
     assert stager.main([*arguments, "--digest=sha256:0"]) == 1
     assert failures.read(log.read_text(), otherwise="Other").reason == "DigestMismatch"
     assert stager.main([*arguments, f"--digest={digest(version)}"]) == 0
@@ -316,12 +316,34 @@ def test_termination_messages_of_others_are_taken_as_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "models/1", "ftp://x/y", "pvc://models", "pvc://models/", "s3://b/../c", "pvc:///x", "oci://", "oci:///x"],
+    [
+        *(
+            "",
+            "models/1",
+            "ftp://x/y",
+            "pvc://models",
+            "pvc://models/",
+            "s3://b/../c",
+            "pvc:///x",
+            "oci://",
+            "oci:///x",
+        ),
+        *("https://host:abc/x.tar", "https://host:99999/x.tar", "https://host:0/x.tar", "https://host:/x.tar"),
+        *("https://ada@host/x.tar", "https://ada:word@host/x.tar", "s3://ada@bucket/x", "pvc://claim:7/x"),
+    ],
 )
 def test_addresses_of_no_place_are_refused(uri: str) -> None:
     """An address is understood wholly or not at all."""
     with pytest.raises(BadAddress):
         parse(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "port"), [("https://host/x@2.tar", 443), ("https://host:8443/x.tar", 8443), ("http://host/x.tar", 80)]
+)
+def test_port_is_the_one_that_the_address_says(uri: str, port: int) -> None:
+    """What may leave the pod is that port and no other."""
+    assert port_of(parse(uri)) == port
 
 
 def test_digest_refuses_what_is_no_folder(tmp_path: Path) -> None:
