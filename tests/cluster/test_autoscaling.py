@@ -20,6 +20,7 @@ from tests import committed
 from tests.cluster.cluster import Cluster
 from tests.cluster.product import HOST, RELEASE, Installed, door, make_door, values
 from tests.cluster.runs import wait_until
+from tests.cluster.trial_versions import QUIRKY
 from tests.deploy.charts import merged
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(2400)]
@@ -43,6 +44,7 @@ SCALED = {
         "anemia": {"enabled": False},
         "cancer": {
             "spec": {
+                "runtime": QUIRKY,
                 "minReplicas": 1,
                 "maxReplicas": PODS_MAX,
                 "autoscaling": {

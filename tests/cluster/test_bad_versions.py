@@ -34,6 +34,8 @@ BAD = {
     "wrong": (6, "GoldenTestFailed"),
 }
 """By the model's name: the bad version, and the reason for which it is taken back."""
+APPROVED = {"unapproved": STABLE, "expired": 7}
+"""By the model's name: its stable version, where that has to be approved. An approval is for one name, so it is two."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,10 @@ class Shelf:
         """Return where a version is."""
         return self.folder / "versions" / trial_versions.MODEL / str(number)
 
-    def approve(self, made: Made, *, expires: datetime.timedelta) -> None:
-        """Let a version be used from two days ago on, until *expires* from now."""
+    def approve(self, made: Made, name: str, *, expires: datetime.timedelta) -> None:
+        """Let a version be used as model *name* from two days ago on, until *expires* from now."""
         now = datetime.datetime.now(datetime.UTC)
-        said = approval.Approval(
-            trial_versions.MODEL, made.number, made.digest, "Tests.", "Ada", now - 2 * _DAY, now + expires
-        )
+        said = approval.Approval(name, made.number, made.digest, "Tests.", "Ada", now - 2 * _DAY, now + expires)
         approval.beside(self.place(made.number)).write_bytes(approval.sign(said, self.key))
 
     def again(self, number: int) -> Made:
@@ -75,15 +75,16 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 @pytest.fixture
 def versions(cluster: Cluster, namespace: str, product_images: dict[str, str], shelf: Shelf) -> dict[int, Made]:
     """Fill the claim `models` with the stable version and the bad ones; return them by number."""
-    numbers = [STABLE, *(number for number, _ in BAD.values())]
+    numbers = {STABLE, *APPROVED.values(), *(number for number, _ in BAD.values())}
     made = {number: trial_versions.make(shelf.folder, number, trial_versions.sound) for number in numbers}
     flip(shelf.place(BAD["flipped"][0]) / "model.tflite")
     (shelf.place(BAD["unloadable"][0]) / "model.tflite").write_bytes(b"\x18\x00\x00\x00TFL3" + bytes(64))
     tell_another(shelf.place(BAD["wrong"][0]) / "assets.extra" / "golden" / "cases.json")
     for name in ("unloadable", "wrong"):
         made[BAD[name][0]] = shelf.again(BAD[name][0])
-    for number in (STABLE, BAD["expired"][0]):
-        shelf.approve(made[number], expires=_DAY if number == STABLE else -_DAY)
+    for name, number in APPROVED.items():
+        shelf.approve(made[number], name, expires=_DAY)
+    shelf.approve(made[BAD["expired"][0]], "expired", expires=-_DAY)
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -102,9 +103,9 @@ def test_bad_version_is_taken_back_before_it_gets_a_request(
     """A flipped byte, no approval, one that is over, a file that does not load, golden cases that do not fit."""
     where = f"--namespace={namespace}"
     for name, (number, _) in BAD.items():
-        model = trial_versions.served_model([versions[STABLE], versions[number]])
+        model = trial_versions.served_model([versions[APPROVED.get(name, STABLE)], versions[number]])
         model["metadata"]["name"] = name
-        if name in {"unapproved", "expired"}:
+        if name in APPROVED:
             model["spec"]["approval"] = {"required": True, "trustedKeys": [shelf.public_key]}
         apply(cluster, namespace, model)
     ready = ("--for=condition=Ready", f"--timeout={_SERVED_S:.0f}s")
@@ -131,8 +132,9 @@ def test_bad_version_is_taken_back_before_it_gets_a_request(
         found = status(cluster, namespace, name)
         assert found["rollout"]["reason"] == reason, found["rollout"]
         assert found["lastFailure"]["reason"] == reason
-        assert (shares[name], found["answering"]) == ({0}, STABLE)
-        serves = next(one for one in found["versions"] if one["version"] == STABLE)
+        stable = APPROVED.get(name, STABLE)
+        assert (shares[name], found["answering"]) == ({0}, stable)
+        serves = next(one for one in found["versions"] if one["version"] == stable)
         assert (serves["state"], serves["ready"]) == ("Serving", 1)
     gone = {f"model-{name}-v{number}" for name, (number, _) in BAD.items()}
     wait_until(lambda: not gone & deployments(cluster, namespace), "what was taken back to go", _SERVED_S)

@@ -99,7 +99,7 @@ def _values() -> dict[str, Any]:
         {
             "models": {
                 "anemia": {"enabled": False},
-                "cancer": {"spec": {"versions": versions, "traffic": {"stable": OLD}}},
+                "cancer": {"spec": {"runtime": trial.QUIRKY, "versions": versions, "traffic": {"stable": OLD}}},
             },
             "operator": {"settings": {"drain_pods_s": 5, "gateway_interval_s": 1.0}},
             # Each request is to reach a model server, also the thousandth with the same picture.

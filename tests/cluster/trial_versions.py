@@ -26,6 +26,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.workloads import Manifest, pod
 
 MODEL, CLAIM = "trial", "models"
+QUIRKY = {"name": "embedded", "args": ["--tfs_quirks=true"]}
+"""Our server, as bad as TensorFlow Serving where that hurts: it ignores SIGTERM, and its health says yes for ever."""
 SIDE = 96
 _FLOAT, _INT = schema.TensorType.FLOAT32, schema.TensorType.INT32
 _PIXELS = (1, SIDE, SIDE, 3)
@@ -165,7 +167,7 @@ def served_model(versions: list[Made], **spec: Any) -> Manifest:
         "kind": "ServedModel",
         "metadata": {"name": MODEL},
         "spec": {
-            "runtime": {"name": "embedded"},
+            "runtime": QUIRKY,
             "versions": [made.entry for made in versions],
             "traffic": {"stable": versions[0].number},
             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
