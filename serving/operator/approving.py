@@ -29,6 +29,14 @@ _REASONS: tuple[tuple[type[approval.ApprovalRefused], str], ...] = (
 )
 
 
+class NotApproved(Exception):
+    """A version may not be used; `failure` says why."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(reason, message)
+
+
 @dataclass(frozen=True)
 class Demand:
     """What a version needs before it is served; what is not required must hold all the same where it is there."""
@@ -48,15 +56,16 @@ NOTHING = Demand()
 """The digest alone decides."""
 
 
-def failure_of(address: Address, folder: Path, digest: str, demand: Demand, *, now: datetime) -> Failure | None:
+def verify(address: Address, folder: Path, digest: str, demand: Demand, *, now: datetime) -> datetime | None:
     """
-    Return why the version at *address* may not be used, or None where it may.
+    Return until when the version at *address* may be used, which it may now; None: no approval says until when.
 
     Args:
         folder: where its files are now.
         digest: theirs, which was checked.
 
     Raises:
+        NotApproved: it may not, and why.
         CannotFetch: the store does not answer.
     """
     if not demand.keys and not demand.approval and not demand.signature:
@@ -65,39 +74,56 @@ def failure_of(address: Address, folder: Path, digest: str, demand: Demand, *, n
         # It is the key's fault, not the version's; pods would only find out one after the other.
         trusted = [dsse.public_key(key.encode()[: dsse.KEY_BYTES_MAX]) for key in demand.keys]
     except dsse.KeyRefused as error:
-        return Failure("KeyUnusable", f"a key in spec.approval.trustedKeys cannot be used: {error}")
-    return _signature(address, folder, trusted, required=demand.signature) or _approval(
-        address, digest, trusted, demand, now=now
-    )
+        raise NotApproved("KeyUnusable", f"a key in spec.approval.trustedKeys cannot be used: {error}") from error
+    _verify_signature(address, folder, trusted, required=demand.signature)
+    return _verify_approval(address, digest, trusted, demand, now=now)
 
 
-def _signature(
+def _verify_signature(
     address: Address, folder: Path, trusted: Sequence[ec.EllipticCurvePublicKey], *, required: bool
-) -> Failure | None:
+) -> None:
+    """
+    Check the signature of the version's files, where there is one.
+
+    Raises:
+        NotApproved: it does not hold, or is missing and *required*.
+        CannotFetch: the store does not answer.
+    """
     try:
         bundle = read_beside(address, SIGNATURE, bytes_max=model_signature.BYTES_MAX)
-    except NotFound:
-        return Failure("SignatureMissing", _missing("signature", SIGNATURE)) if required else None
+    except NotFound as error:
+        if required:
+            raise NotApproved("SignatureMissing", _missing("signature", SIGNATURE)) from error
+        return
     try:
         model_signature.verify(bundle, sums(folder), trusted)
     except model_signature.SignatureRefused as refused:
-        return Failure("SignatureInvalid", f"{refused}; sign the version again, or serve another one")
-    return None
+        told = f"{refused}; sign the version again, or serve another one"
+        raise NotApproved("SignatureInvalid", told) from refused
 
 
-def _approval(
+def _verify_approval(
     address: Address, digest: str, trusted: Sequence[ec.EllipticCurvePublicKey], demand: Demand, *, now: datetime
-) -> Failure | None:
+) -> datetime | None:
+    """
+    Return until when the version is approved; None: nobody asks for an approval, and there is none.
+
+    Raises:
+        NotApproved: the approval does not hold, or is missing and demanded.
+        CannotFetch: the store does not answer.
+    """
     try:
         envelope = read_beside(address, APPROVAL, bytes_max=approval.BYTES_MAX)
-    except NotFound:
-        return Failure("ApprovalMissing", _missing("approval", APPROVAL)) if demand.approval else None
+    except NotFound as error:
+        if demand.approval:
+            raise NotApproved("ApprovalMissing", _missing("approval", APPROVAL)) from error
+        return None
     try:
-        approval.verify(envelope, digest, trusted, now=now, named=(demand.model, demand.version))
+        found = approval.verify(envelope, digest, trusted, now=now, named=(demand.model, demand.version))
     except approval.ApprovalRefused as refused:
         reason = next(reason for kind, reason in _REASONS if isinstance(refused, kind))
-        return Failure(reason, f"{refused}; approve the version again, or serve another one")
-    return None
+        raise NotApproved(reason, f"{refused}; approve the version again, or serve another one") from refused
+    return found.expires
 
 
 def _missing(what: str, suffix: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from serving.operator.rollout_status import PHASES
 from serving.operator.rules import RULES
 from serving.operator.spec import API_VERSION, GROUP, KIND, NAME_LENGTH_MAX, NAME_PATTERN, PLURAL, ServedModelSpec
 
@@ -163,7 +164,6 @@ def _measured_schema() -> Schema:
 
 
 def _rollout_schema() -> Schema:
-    phases = ["Preparing", "Shadowing", "Progressing", "Paused", "Promoted", "RolledBack", "Blocked"]
     observed = {"requests": _NUMBER, "errorRate": _SHARE, "p99Ms": _SHARE, "agreement": _SHARE, "time": _TIME}
     return {
         "type": "object",
@@ -172,7 +172,7 @@ def _rollout_schema() -> Schema:
         "properties": {
             "version": _NUMBER | {"description": "The canary's."},
             "stable": _NUMBER | {"description": "The version that it was tried against."},
-            "phase": _TEXT | {"enum": phases},
+            "phase": _TEXT | {"enum": list(PHASES)},
             "step": _NUMBER | {"description": "Which of spec.rollout.steps, counted from 0."},
             "canaryPercent": _SHARE | {"description": "The share of the requests that the canary gets now."},
             "startedAt": _TIME,
@@ -188,10 +188,9 @@ def _rollout_schema() -> Schema:
     }
 
 
-def definition() -> Schema:
-    """Return the whole CustomResourceDefinition."""
+def _schema() -> Schema:
     name = {"type": "string", "maxLength": NAME_LENGTH_MAX, "pattern": NAME_PATTERN}
-    schema = {
+    return {
         "type": "object",
         "description": "A model that is served: its versions, their proof, and how many pods serve it.",
         "required": ["spec"],
@@ -203,6 +202,10 @@ def definition() -> Schema:
             "status": status_schema(),
         },
     }
+
+
+def definition() -> Schema:
+    """Return the whole CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -223,7 +226,7 @@ def definition() -> Schema:
                     "name": API_VERSION,
                     "served": True,
                     "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
+                    "schema": {"openAPIV3Schema": _schema()},
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": _columns(),
                 }

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from serving.operator import findings, rollout, sizes
+from serving.operator import annotations, findings, rollout, sizes
 from serving.operator.findings import Finding, View
 from serving.operator.gateways import Look
-from serving.operator.manifests import endpoint
+from serving.operator.manifests import child_name, endpoint
 from serving.operator.observe import Observed
-from serving.operator.rollout import RolloutState, VersionState
+from serving.operator.rollout import VersionState
+from serving.operator.rollout_status import RolloutState
 from serving.operator.sizes import Asked, Sizes
 from serving.operator.spec import ServedModelSpec
 
@@ -56,7 +57,7 @@ def decide(asked: Asked, revisions: Mapping[int, str], look: Look, now: datetime
     """
     observed = asked.observed
     numbers = dict.fromkeys([*revisions, *(each.version for each in observed.deployments)])
-    views = {number: _view(asked, number, revisions.get(number)) for number in numbers}
+    views = {number: _view(asked, number, revisions.get(number), now) for number in numbers}
     steps = {number: findings.steps(views[number]) for number in revisions}
     state = _rollout(asked, views, steps, look, now)
     decided = sizes.decide(asked, state)
@@ -64,10 +65,10 @@ def decide(asked: Asked, revisions: Mapping[int, str], look: Look, now: datetime
     blocked = dict(decided.blocked) | {number: found for number, found in rolling.items() if found is not None}
     decided = replace(decided, blocked=blocked)
     views |= {number: _sized(views[number], _wanted(asked, decided, number)) for number in decided.pods}
-    return Case(asked, views, steps, state, decided, _answering(asked, views, steps, state))
+    return Case(asked, views, steps, state, decided, _answering(asked, views, steps, state, decided))
 
 
-def _view(asked: Asked, number: int, revision: str | None) -> View:
+def _view(asked: Asked, number: int, revision: str | None, now: datetime) -> View:
     """Return what is seen of one version; without a revision any form of its pods is the newest."""
     pods = tuple(pod for pod in asked.observed.pods if pod.version == number)
     found = asked.observed.deployment(number)
@@ -75,6 +76,9 @@ def _view(asked: Asked, number: int, revision: str | None) -> View:
     return View(
         spec=asked.spec,
         version=number,
+        name=child_name(asked.observed.owner.name, number),
+        now=now,
+        answers=number == asked.answering,
         endpoint=endpoint(asked.observed.owner, number),
         pods=tuple(pod for pod in pods if revision in (None, pod.revision)),
         ready=sum(pod.ready for pod in pods),
@@ -110,7 +114,7 @@ def _rollout(
     if wish is None:
         return None
     before = RolloutState.read(asked.observed.status.get("rollout"))
-    word = rollout.word_of(asked.observed.annotations)
+    word = annotations.word_of(asked.observed.annotations)
     states = {number: _version_state(asked, views[number], steps[number]) for number in steps}
     state = rollout.decide(wish, before, states, look.measured, word=word, now=now)
     blocked = sizes.decide(asked, state).blocked.get(wish.version)
@@ -136,7 +140,11 @@ def _version_state(asked: Asked, view: View, steps: dict[str, Finding]) -> Versi
 
 
 def _answering(
-    asked: Asked, views: Mapping[int, View], steps: Mapping[int, dict[str, Finding]], state: RolloutState | None
+    asked: Asked,
+    views: Mapping[int, View],
+    steps: Mapping[int, dict[str, Finding]],
+    state: RolloutState | None,
+    decided: Sizes,
 ) -> int:
     """Return the version that answers what no version on trial does."""
     stable, before = asked.stable, asked.answering
@@ -151,6 +159,12 @@ def _answering(
         # It was promoted, and taken back: whoever is there answers better than it.
         return stable
     complete = findings.served(new, steps[stable].values()).status == "True"
-    # Where the two change places pod by pod, the larger half answers.
-    larger = asked.room is not None and asked.recreates and new.ready > old.ready
-    return stable if complete or larger else before
+    return stable if complete or _outgrown(asked, decided, old) else before
+
+
+def _outgrown(asked: Asked, decided: Sizes, old: View) -> bool:
+    """Tell whether the two versions change places pod by pod, and the stable one is the larger half by now."""
+    deployment = asked.observed.deployment(asked.stable)
+    # Of two equal halves the one that grows: the next pod of the other is about to go. Pods that gateways had no time
+    # to hear of do not count.
+    return asked.answering in decided.shrink and deployment is not None and deployment.available >= max(old.ready, 1)

@@ -1,5 +1,6 @@
 """
-What `kubectl describe` and event exporters show of a ServedModel: an Event for each turn of Ready, and of a rollout.
+What `kubectl describe` and event exporters show of a ServedModel: an Event for each turn of Ready, of a rollout, and of
+an approval.
 
 The conditions say how it is; events say how it came to be so, for as long as the API server keeps them.
 """
@@ -20,13 +21,13 @@ Status = Mapping[str, Any]
 
 def turns(owner: Owner, before: Status, after: Status, *, now: str, instance: str) -> list[Manifest]:
     """
-    Return the Events to write: one where Ready took another state or reason, one where a rollout moved.
+    Return the Events to write: where Ready took another state or reason, a rollout moved, an approval ended or is back.
 
     Args:
         now: the time, RFC 3339, without a fraction.
         instance: the name of this operator's pod.
     """
-    found = [_of_rollout(before, after), _of_ready(before, after)]
+    found = [_of_rollout(before, after), _of_approval(before, after), _of_ready(before, after)]
     return [_event(owner, told, now=now, instance=instance) for told in found if told is not None]
 
 
@@ -53,6 +54,16 @@ def _of_rollout(before: Status, after: Status) -> _Told | None:
     if rollout is None or [was.get(key) for key in moved] == [rollout[key] for key in moved]:
         return None
     return _Told(f"Rollout{rollout['phase']}", rollout["message"], rollout["phase"] in ("RolledBack", "Blocked"))
+
+
+def _of_approval(before: Status, after: Status) -> _Told | None:
+    """Return a turn of an approval between in force and not, which Ready does not tell: what serves goes on."""
+    was, approved = _condition(before, "Approved"), _condition(after, "Approved")
+    lost = approved.get("status") == "False"
+    turned = lost != (was.get("status") == "False") and bool(approved)
+    if not turned or _condition(after, "Ready")["reason"] == approved["reason"]:
+        return None
+    return _Told(approved["reason"], approved["message"], bad=lost)
 
 
 def _event(owner: Owner, told: _Told, *, now: str, instance: str) -> Manifest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TERMINATION_LOG = Path("/dev/termination-log")
-_BYTES_MAX = 4096
+BYTES_MAX = 4096
 """The kubelet's own bound."""
 _MESSAGE_LENGTH_MAX = 1000
 _REASON_LENGTH_MAX = 64
@@ -35,7 +35,7 @@ def read(text: str, *, otherwise: str) -> Failure:
     A message that is not ours (a log's last lines, or nothing) becomes the failure *otherwise* with that text.
     """
     try:
-        document = json.loads(text[:_BYTES_MAX])
+        document = json.loads(text[:BYTES_MAX])
         reason, message = document["reason"], document["message"]
     except (ValueError, KeyError, TypeError):
         return Failure(otherwise, _plain(text))

@@ -7,9 +7,10 @@ so and, where somebody has to act, what to do.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
-from serving.operator import failures
+from serving.operator import expiry, failures
 from serving.operator.observe import Container, Deployment, Pod
 from serving.operator.spec import ServedModelSpec
 
@@ -35,6 +36,8 @@ class Finding:
     message: str
     stalled: bool = False
     """Whether waiting will not help."""
+    tolerated: bool = False
+    """Whether the version is served all the same: it is told, and stops nothing."""
     pod: str = ""
     """The pod that failed, where one did."""
     version: int = 0
@@ -47,6 +50,11 @@ class View:
 
     spec: ServedModelSpec
     version: int
+    name: str
+    """What its objects are called."""
+    now: datetime
+    answers: bool
+    """Whether gateways were told that it answers: without it nobody would."""
     endpoint: str
     pods: tuple[Pod, ...]
     """The pods of the newest revision."""
@@ -72,7 +80,7 @@ def served(view: View, found: Iterable[Finding]) -> Finding:
     """Return whether the version is served as asked for; if not, the first step that is not done says why."""
     found = list(found)
     for step in found:
-        if step.status == "False":
+        if step.status == "False" and not step.tolerated:
             return step
     deployment, wanted = view.deployment, view.wanted
     if deployment and deployment.updated == deployment.available == deployment.total == wanted:
@@ -93,7 +101,8 @@ def state(view: View, found: dict[str, Finding]) -> str:
     if any(finding.stalled for finding in found.values()):
         return "Failed"
     stages = {"Scheduled": "Waiting", "ArtifactVerified": "Staging", "Approved": "Staging", "Loaded": "Loading"}
-    return next((word for step, word in stages.items() if step in found and found[step].status != "True"), "Testing")
+    undone = {kind for kind, finding in found.items() if finding.status != "True" and not finding.tolerated}
+    return next((word for step, word in stages.items() if step in undone), "Testing")
 
 
 def _scheduled(view: View) -> Finding:
@@ -140,9 +149,39 @@ def _approved(view: View) -> Finding:
     refused = _refused(view)
     if refused is not None and refused.reason.startswith(_OF_APPROVAL):
         return refused
-    if any(pod.stager.succeeded for pod in view.pods):
-        return Finding("True", "Approved", f"Version {view.version} is signed by a key of spec.approval.trustedKeys.")
-    return Finding("Unknown", "NotChecked", f"The approval of version {view.version} was not looked at yet.")
+    if not any(pod.stager.succeeded for pod in view.pods):
+        return Finding("Unknown", "NotChecked", f"The approval of version {view.version} was not looked at yet.")
+    until = approved_until(view)
+    if until is not None and expiry.over_s(until, view.now) >= 0:
+        return _expired(view, until)
+    more = f", and approved until {_written(until)}" if until else ""
+    return Finding("True", "Approved", f"Version {view.version} is signed by a key of spec.approval.trustedKeys{more}.")
+
+
+def approved_until(view: View) -> datetime | None:
+    """Return until when a version may be used by the newest approval that one of its stagers saw; None: none says."""
+    told = (expiry.read(pod.stager.told) for pod in view.pods)
+    return max((expires for expires in told if expires is not None), default=None)
+
+
+def _expired(view: View, until: datetime) -> Finding:
+    """Return what is so of a version that was let in, and may not be used any more."""
+    pod = next(pod for pod in view.pods if expiry.read(pod.stager.told) == until)
+    # Nobody is helped by a service that ends at midnight: whoever answers goes on. Nobody else may begin, or go on.
+    now = (
+        "it still answers, since nobody else would, but no pod of it can start any more"
+        if view.answers
+        else "it may not be used any more"
+    )
+    message = (
+        f"The approval of version {view.version} expired at {_written(until)}: {now}. Serve another version, or "
+        f"approve it again and start its pods anew: kubectl rollout restart deployment {view.name}."
+    )
+    return Finding("False", "ApprovalExpired", message, stalled=not view.answers, tolerated=view.answers, pod=pod.name)
+
+
+def _written(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refused(view: View) -> Finding | None:
@@ -151,7 +190,8 @@ def _refused(view: View) -> Finding | None:
     if failed is None:
         return None
     failure = failures.read(failed.stager.message, otherwise="StagerFailed")
-    message = f"Version {view.version} is not served: {failure.message}."
+    what = f"A pod of version {view.version} is not started" if view.ready else f"Version {view.version} is not served"
+    message = f"{what}: {failure.message}."
     # A claim that is being filled, or a store that is away, is right at one of the next tries.
     stalled = failed.stager.restarts >= RESTARTS_STALLED
     return Finding("False", failure.reason, message, stalled=stalled, pod=failed.name)

@@ -21,7 +21,7 @@ from healthguard.answers import read_bounded
 from healthguard.tls import trusting
 from serving.operator.gates import Measured
 from serving.operator.kubernetes import Api, CallFailed, Object
-from serving.operator.rollout import RolloutState
+from serving.operator.rollout_status import RolloutState
 from serving.operator.settings import OperatorSettings
 from serving.operator.tally import Counts, Heard, Tally, measured, read
 

@@ -180,8 +180,12 @@ def finding(found: Autoscaler | None) -> tuple[Literal["True", "False", "Unknown
             return "False", reason or "NotScaling", f"The number of pods is not changed: {message.rstrip('.')}."
     if found.lost:
         return "False", "MetricsLost", _frozen(found)
-    bounds = f"of {found.pods_min} to {found.pods_max}"
-    return "True", "Scaling", f"{_pods(found.pods)} {bounds} wanted, by {found.signals} of {found.signals} signals."
+    bounds = f"{found.pods_min} to {found.pods_max} there may be"
+    return (
+        "True",
+        "Scaling",
+        f"{_pods(found.pods)} wanted, {bounds}; {found.signals} of {found.signals} signals are there.",
+    )
 
 
 def _frozen(found: Autoscaler) -> str:

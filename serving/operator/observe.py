@@ -24,6 +24,8 @@ class Container:
     """Why it ended badly the last time, in the kubelet's word: Error, OOMKilled; empty: it did not."""
     message: str = ""
     """What it left behind when it did."""
+    told: str = ""
+    """What it left behind when it ended well."""
 
 
 @dataclass(frozen=True)
@@ -272,12 +274,15 @@ def read_container(entry: Object) -> Container:
     state = entry.get("state", {})
     ends = [part["terminated"] for part in (state, entry.get("lastState", {})) if "terminated" in part]
     bad = next((end for end in ends if end.get("exitCode", 0) != 0), None)
+    ended = state.get("terminated", {})
+    succeeded = ended.get("exitCode") == 0
     return Container(
         running="running" in state,
         ready=bool(entry.get("ready")),
-        succeeded=state.get("terminated", {}).get("exitCode") == 0,
+        succeeded=succeeded,
         restarts=entry.get("restartCount", 0),
         waiting=state.get("waiting", {}).get("reason", ""),
         ended=bad.get("reason", "Error") if bad else "",
         message=bad.get("message", "") if bad else "",
+        told=ended.get("message", "") if succeeded else "",
     )

@@ -21,7 +21,7 @@ from serving.operator.kubernetes import Api, CallFailed, connect
 from serving.operator.manifests import CHILD_KINDS
 from serving.operator.observe import Observed, observe, observe_devices
 from serving.operator.plan import plan
-from serving.operator.rollout import RolloutState
+from serving.operator.rollout_status import RolloutState
 from serving.operator.settings import OperatorSettings
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
@@ -95,8 +95,9 @@ class Operator:
         certificate, look = fingerprint(self.settings.model_tls_cert_file), self._look(observed)
         devices, now = await self._free_devices(observed), clock()
         decided = plan(observed, self.settings, now=now, certificate=certificate, look=look, devices=devices)
-        if devices is not None and decided.apply:
-            # Something may be begun: what was free a moment ago may be somebody's now.
+        if devices is not None and (decided.apply or decided.awaits_device):
+            # What was free a moment ago may be somebody's now, and what was taken may have become free: of the end of
+            # a pod, whose device another waits for, is heard once.
             devices = await self._free_devices(observed, good_for_s=0.0)
             decided = plan(observed, self.settings, now=now, certificate=certificate, look=look, devices=devices)
         await carry_out(self.api, observed, decided)
@@ -110,7 +111,7 @@ class Operator:
         state = RolloutState.read(observed.status.get("rollout"))
         return self.gateways.look(observed.owner.namespace, observed.owner.name, state)
 
-    async def _free_devices(self, observed: Observed, good_for_s: float = DEVICES_S) -> Devices | None:
+    async def _free_devices(self, observed: Observed, *, good_for_s: float = DEVICES_S) -> Devices | None:
         """
         Return what devices there are; None where we may not look, or the model asks for none.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from serving.operator import conditions, hpa, rollout, sizes, telling
+from serving.operator import conditions, expiry, findings, hpa, rollout, sizes, telling
 from serving.operator.decision import Case, decide, in_traffic
 from serving.operator.devices import Devices
 from serving.operator.drift import stands
@@ -43,6 +43,8 @@ class Plan:
     """When to look again although nothing may be heard until then, seconds."""
     shrink: Mapping[str, int] = field(default_factory=dict)
     """Deployments that make room for their successor, by name, and how many pods they keep."""
+    awaits_device: bool = False
+    """Whether a device that becomes free changes what is to be done."""
 
 
 def plan(
@@ -81,7 +83,8 @@ def plan(
     kept = _kept(case)
     gone = _gone(case, kept, made)
     status = telling.status(case, look or Look(None, None), now, seen=devices is not None)
-    return Plan(_changed(observed, made), gone, status, _again_s(case, kept), _shrink(case))
+    awaits = bool(case.sizes.blocked or case.sizes.shrink)
+    return Plan(_changed(observed, made), gone, status, _again_s(case, kept), _shrink(case), awaits)
 
 
 def refused(observed: Observed, plan: Plan, what: str, why: str, *, now: str) -> dict[str, Any]:
@@ -175,5 +178,13 @@ def _again_s(case: Case, kept: set[int]) -> float | None:
     times = [rollout.look_again_s(case.state) if case.state else None]
     times += [BLOCKED_S if case.sizes.blocked or case.sizes.shrink else None]
     leaving = kept and case.answering not in kept and any(child.version in kept for child in case.observed.children)
-    times += [GONE_S if leaving else None]
+    times += [GONE_S if leaving else None, _expires_s(case)]
     return min((time for time in times if time is not None), default=None)
+
+
+def _expires_s(case: Case) -> float | None:
+    """Return when the next approval is over, seconds; None: not before everything is looked at anyway."""
+    ends = ((findings.approved_until(view), view.now) for view in case.views.values())
+    left = (-expiry.over_s(until, now) for until, now in ends if until is not None)
+    soon = (max(left_s, 1.0) for left_s in left if 0 < left_s <= 2 * case.asked.settings.resync_s)
+    return min(soon, default=None)

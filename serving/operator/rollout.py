@@ -21,32 +21,16 @@ what chance explains, paused or not.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Literal, Self, get_args
+from datetime import datetime
 
+from serving.operator.annotations import Verb, Word
 from serving.operator.gates import Gates, Measured, Verdict, judge
-from serving.operator.spec import GROUP, ServedModelSpec
-
-WORD = f"{GROUP}/rollout"
-"""Annotation by which a person says pause, resume, promote or abort."""
-WORD_VERSION = f"{GROUP}/rollout-version"
-"""
-Annotation that names what is meant: a version, and after an @ when its rollout began, as `4@2026-11-22T10:00:00Z`.
-
-A word without the version is not obeyed, lest it hit the next one. With the time it is not obeyed either when the same
-version comes on trial again. One annotation holds both: of two, the time of an older word could be left behind.
-"""
+from serving.operator.rollout_status import Observation, RolloutState
+from serving.operator.spec import ServedModelSpec
 
 OBSERVED_S = 10.0
 """What was measured is told so often: each telling is a write, and wakes every watcher of the object."""
 LOOK_MEASURING_S, LOOK_WAITING_S = 3.0, 30.0
-
-Phase = Literal["Preparing", "Blocked", "Shadowing", "Progressing", "Paused", "Promoted", "RolledBack"]
-Verb = Literal["pause", "resume", "promote", "abort"]
-VERBS: tuple[Verb, ...] = get_args(Verb)
-PHASES: tuple[Phase, ...] = get_args(Phase)
-
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -101,88 +85,6 @@ class VersionState:
 
 
 VersionStates = Mapping[int, VersionState]
-
-
-@dataclass(frozen=True)
-class Word:
-    """What a person said by annotation."""
-
-    verb: Verb
-    version: int
-    started_at: datetime | None = None
-    """When the rollout began that is meant; None: any of that version."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What was measured, as the status tells it."""
-
-    requests: int
-    error_rate: float | None
-    p99_ms: float | None
-    agreement: float | None
-    time: datetime
-
-
-@dataclass(frozen=True)
-class RolloutState:
-    """What has been decided; all of it stands in `status.rollout`."""
-
-    version: int
-    stable: int
-    phase: Phase
-    step: int
-    """0 for the first of the ladder."""
-    canary_percent: int
-    """The share of requests that gateways give it now."""
-    started_at: datetime
-    step_started_at: datetime
-    """Since then the step is measured, or its pods are waited for."""
-    reason: str
-    message: str
-    observed: Observation | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing but a person, or another spec, changes it."""
-        return self.phase in ("Promoted", "RolledBack")
-
-    def status(self) -> dict[str, Any]:
-        """Return what `status.rollout` holds."""
-        found = {
-            "version": self.version,
-            "stable": self.stable,
-            "phase": self.phase,
-            "step": self.step,
-            "canaryPercent": self.canary_percent,
-            "startedAt": self.started_at.strftime(_TIME),
-            "stepStartedAt": self.step_started_at.strftime(_TIME),
-            "reason": self.reason,
-            "message": self.message,
-        }
-        return found | ({"observed": _observation(self.observed)} if self.observed else {})
-
-    @classmethod
-    def read(cls, found: Any) -> Self | None:
-        """Return what `status.rollout` says; None where nobody could go on from it: it is begun anew then."""
-        try:
-            return cls(
-                version=int(found["version"]),
-                stable=int(found["stable"]),
-                phase=_phase(found["phase"]),
-                step=int(found["step"]),
-                canary_percent=int(found["canaryPercent"]),
-                started_at=_time(found["startedAt"]),
-                step_started_at=_time(found["stepStartedAt"]),
-                reason=str(found["reason"]),
-                message=str(found["message"]),
-                observed=_read_observation(found.get("observed")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
-
-
-# ---- deciding
 
 
 def decide(
@@ -455,66 +357,3 @@ def _observed(before: RolloutState, after: RolloutState, measured: Measured | No
         return replace(after, message=before.message) if before.reason == after.reason else after
     found = Observation(measured.requests, measured.error_rate, measured.p99_ms, measured.agreement, now)
     return replace(after, observed=found)
-
-
-# ---- how it is written
-
-
-def word_of(annotations: Mapping[str, str]) -> Word | None:
-    """Return a person's word, if there is one that can be obeyed."""
-    version, at, started = annotations.get(WORD_VERSION, "").partition("@")
-    try:
-        started_at = _time(started) if at else None
-    except ValueError:
-        return None
-    for verb in VERBS:
-        if annotations.get(WORD) == verb and version.isascii() and version.isdigit():
-            return Word(verb, int(version), started_at)
-    return None
-
-
-def meaning(version: int, started_at: str) -> str:
-    """Return how a word names a rollout: its version, and when it began as `status.rollout.startedAt` has it."""
-    return f"{version}@{started_at}"
-
-
-def _observation(observed: Observation) -> dict[str, Any]:
-    found = {
-        "requests": observed.requests,
-        "errorRate": _rounded(observed.error_rate, 4),
-        "p99Ms": _rounded(observed.p99_ms, 1),
-        "agreement": _rounded(observed.agreement, 4),
-        "time": observed.time.strftime(_TIME),
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
-
-
-def _phase(text: str) -> Phase:
-    """
-    Return a phase.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    return PHASES[PHASES.index(text)]
-
-
-def _read_observation(found: Any) -> Observation | None:
-    if not found:
-        return None
-    error_rate, p99_ms, agreement = (found.get(name) for name in ("errorRate", "p99Ms", "agreement"))
-    return Observation(int(found["requests"]), error_rate, p99_ms, agreement, _time(found["time"]))
-
-
-def _time(text: str) -> datetime:
-    """
-    Return a time.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from healthguard.terminal import EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_UNREACHABLE, fail
+from serving.operator.annotations import WORD, WORD_VERSION, Verb, meaning
 from serving.operator.kubectl import CannotAsk, NotInstalled, Object, Place, Unreachable
-from serving.operator.rollout import WORD, WORD_VERSION, Verb, meaning
 from serving.operator.told import model_lines, rollout_line
 
 LOOK_S = 2.0

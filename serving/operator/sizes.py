@@ -16,7 +16,8 @@ from serving.operator import hpa, rollout
 from serving.operator.findings import Finding
 from serving.operator.manifests import Size, child_name
 from serving.operator.observe import Deployment, Observed
-from serving.operator.rollout import RolloutState, RolloutWish
+from serving.operator.rollout import RolloutWish
+from serving.operator.rollout_status import RolloutState
 from serving.operator.settings import OperatorSettings
 from serving.operator.spec import ServedModelSpec
 
@@ -175,8 +176,7 @@ def _swaps(asked: Asked, pods: int) -> bool:
     """Tell whether the stable version and the one before it change places one pod at a time."""
     if asked.room is None or not asked.recreates or asked.answering == asked.stable:
         return False
-    before, deployment = asked.observed.deployment(asked.answering), asked.observed.deployment(asked.stable)
-    return before is not None and (deployment.wanted if deployment else 0) + asked.room < pods
+    return asked.observed.deployment(asked.answering) is not None and _placed(asked) + asked.room < pods
 
 
 def _swapped(asked: Asked, pods: int) -> tuple[int, dict[int, int]]:
@@ -188,4 +188,10 @@ def _swapped(asked: Asked, pods: int) -> tuple[int, dict[int, int]]:
     # One goes when all that may be there are: never more than one is missing.
     if room == 0 and kept > 0 and kept + after.available >= pods:
         kept -= 1
-    return min(pods, after.wanted + room), {asked.answering: kept}
+    return min(pods, max(after.wanted, _placed(asked) + room)), {asked.answering: kept}
+
+
+def _placed(asked: Asked) -> int:
+    """Return how many pods of the stable version are there with a device of their own, or are about to get one."""
+    # Not what its Deployment asks for: a pod that is not made yet would be counted beside the device that it will take.
+    return sum(pod.version == asked.stable and not pod.unschedulable for pod in asked.observed.pods)

@@ -3,7 +3,7 @@ The stager: `python -m serving.operator.stager --uri=… --digest=… --target=�
 
 It fetches into a folder that no server looks at, checks every byte against the digest, asks for the approval of those
 bytes where one is wanted, and moves the folder in place by one rename. Whatever goes wrong, the target is not there,
-and the termination message says why.
+and the termination message says why; where an approval let it in, the message at a good end says until when.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from types import FrameType
 import structlog
 
 from healthguard.logging import configure_logging
-from serving.operator import approving, certificates
-from serving.operator.approving import NOTHING, Demand
+from serving.operator import approving, certificates, expiry
+from serving.operator.approving import NOTHING, Demand, NotApproved
 from serving.operator.artifact import NotAFolderOfFiles, digest
 from serving.operator.failures import Failure
 from serving.operator.sources import Budget, CannotFetch, fetch
-from serving.operator.storage import Address, BadAddress, parse
+from serving.operator.storage import BadAddress, parse
 
 log = structlog.get_logger()
 
@@ -44,9 +44,12 @@ class _Late(BaseException):
     """The time is up: not an Exception, since no library on the way may take it for a failure of its own."""
 
 
-def stage(uri: str, expected: str, target: Path, *, bytes_max: int, demand: Demand = NOTHING) -> None:
+def stage(uri: str, expected: str, target: Path, *, bytes_max: int, demand: Demand = NOTHING) -> datetime | None:
     """
     Put the version at *uri* in place as the folder *target*, if its digest is *expected* and it may be used.
+
+    Returns:
+        Until when it may be used; None: no approval says until when.
 
     Raises:
         CannotStage: it is not there now, and why.
@@ -56,22 +59,24 @@ def stage(uri: str, expected: str, target: Path, *, bytes_max: int, demand: Dema
         if address.scheme == "oci":
             # Mounted where the server reads it, and read-only: what is checked is what is served.
             _check(target, expected)
-            _ask(address, target, expected, demand)
-            return
+            return approving.verify(address, target, expected, demand, now=datetime.now(UTC))
         staging = target.parent / _STAGING
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         fetch(address, staging, Budget(bytes_max))
         _check(staging, expected)
-        _ask(address, staging, expected, demand)
+        expires = approving.verify(address, staging, expected, demand, now=datetime.now(UTC))
         staging.rename(target)
+    except NotApproved as error:
+        raise CannotStage(error.failure.reason, error.failure.message) from error
     except BadAddress as error:
         raise CannotStage("BadAddress", str(error)) from error
     except CannotFetch as error:
         raise CannotStage(error.reason, str(error)) from error
     except OSError as error:
         raise CannotStage("StorageFailed", f"a file could not be read or written: {error.strerror}") from error
+    return expires
 
 
 def _check(folder: Path, expected: str) -> None:
@@ -85,19 +90,6 @@ def _check(folder: Path, expected: str) -> None:
             f"the files have the digest {found}, and not {expected}: they were changed, or the ServedModel names the "
             "wrong digest",
         )
-
-
-def _ask(address: Address, folder: Path, digest: str, demand: Demand) -> None:
-    """
-    Ask whether the version may be used, now.
-
-    Raises:
-        CannotStage: it may not.
-        CannotFetch: the store does not answer.
-    """
-    failure = approving.failure_of(address, folder, digest, demand, now=datetime.now(UTC))
-    if failure:
-        raise CannotStage(failure.reason, failure.message)
 
 
 def give_certificate(folder: Path, target: Path) -> None:
@@ -177,11 +169,14 @@ def main(argv: list[str]) -> int:
             give_certificate(options.certificate, options.ssl_config)
         with deadline(options.timeout_s):
             bytes_max = options.mebibytes_max * 1024 * 1024
-            stage(options.uri, options.digest, options.target, bytes_max=bytes_max, demand=demand_of(options))
+            demand = demand_of(options)
+            expires = stage(options.uri, options.digest, options.target, bytes_max=bytes_max, demand=demand)
     except CannotStage as error:
         log.warning("version_refused", reason=error.failure.reason, detail=error.failure.message)
         error.failure.write()
         return 1
+    if expires is not None:
+        expiry.write(expires)
     log.info("version_staged", digest=options.digest)
     return 0
 

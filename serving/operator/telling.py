@@ -84,7 +84,7 @@ def _autoscaled(case: Case) -> Finding:
     if not case.asked.scales:
         message = (
             "There is no signal to scale by: the operator was installed without a source of metrics, and the pods ask "
-            f"for no CPUs. {case.spec.min_replicas} pods serve, as spec.minReplicas says."
+            f"for no CPUs. There are as many pods as spec.minReplicas says: {case.spec.min_replicas}."
         )
         return Finding("False", "NoSignal", message)
     status, reason, message = hpa.finding(case.observed.autoscalers.get(case.answering))

@@ -59,6 +59,9 @@ def _more(status: Object, ready: Object) -> Sequence[str]:
     lines = [f"  rollout: {rollout_line(status['rollout'])}"] if status.get("rollout") else []
     if ready.get("status") != "True":
         lines.append(f"  {ready.get('reason', 'Unknown')}: {ready.get('message', 'the operator has not told yet')}")
+    approved = _condition(status, "Approved")
+    if approved.get("status") == "False" and approved["message"] != ready.get("message"):
+        lines.append(f"  {approved['reason']}: {approved['message']}")
     return lines
 
 

@@ -83,5 +83,6 @@ class Rollout(Part):
 
     when_no_device: Literal["Refuse", "Recreate"] = "Refuse"
     """What to do where no node has a device (a GPU) free for a new version's pod. Refuse: nothing is begun, and
-    RolloutBlocked says why. Recreate: pods of the version before go first, one at a time, so that there is a pod less
-    meanwhile; a canary, which needs a device beside, is refused all the same."""
+    RolloutBlocked says why. Recreate: pods of the version before go first, one at a time, and the larger half answers,
+    so that at the worst half of the pods do (of a single one none); a canary, which needs a device beside, is refused
+    all the same."""

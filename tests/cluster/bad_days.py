@@ -7,6 +7,7 @@ comes in speaks as one account of the cluster, with the rights of that account a
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -70,6 +71,12 @@ class Fault:
     ending: Literal["cut", "expired", "silent"] = "cut"
     """How a watch ends: by a closed connection, by the error 410 in its stream, or by telling nothing any more."""
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        late = "late" if self.delay_s and self.events is None else self.ending
+        return f"{self.status or self.lost or late}"
+
 
 Judge = Callable[[Call], Fault | None]
 
@@ -80,7 +87,7 @@ def good_day(_: Call) -> Fault | None:
 
 
 def bad_day(seed: int, share: float) -> Judge:
-    """Return a judge that does something to about *share* of all calls: each kind of fault, by chance."""
+    """Return a judge that does something to about *share* of calls, by chance, and to watches each fault in turn."""
     chance = random.Random(seed)
     calls = (
         Fault(status=409),
@@ -91,19 +98,24 @@ def bad_day(seed: int, share: float) -> Judge:
         Fault(lost="before"),
         Fault(lost="after"),
     )
-    watches = (
-        Fault(status=410),
-        Fault(status=500),
-        Fault(events=0),
-        Fault(events=2),
-        Fault(events=1, ending="expired"),
-        Fault(delay_s=0.7),
+    # There are few of them, so chance would leave some out.
+    watches = itertools.cycle(
+        (
+            Fault(status=410),
+            Fault(status=500),
+            Fault(events=0),
+            Fault(events=2),
+            Fault(events=1, ending="expired"),
+            Fault(delay_s=0.7),
+        )
     )
 
     def judge(call: Call) -> Fault | None:
+        if call.watch:
+            return next(watches)
         if chance.random() >= share:
             return None
-        fault = chance.choice(watches if call.watch else calls)
+        fault = chance.choice(calls)
         # A read conflicts with nothing.
         return None if fault.status == HTTPStatus.CONFLICT and not call.writes else fault
 
@@ -149,7 +161,7 @@ class Proxy:
         self.calls.append(call)
         fault = self.judge(call) or Fault()
         if fault != Fault():
-            self.faults[f"{fault.status or fault.lost or fault.ending}"] += 1
+            self.faults[fault.name] += 1
         await asyncio.sleep(fault.delay_s)
         if fault.status:
             return _refusal(fault.status)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import images, postgresql, tools
+from tests.cluster import images, operator_pod, postgresql, tools
 from tests.cluster.cluster import PEOPLE, Cluster, start
 from tests.cluster.runs import Run
 from tests.images import built as building
@@ -107,3 +107,9 @@ def product_images(cluster: Cluster) -> Iterator[dict[str, str]]:
         except tools.Unavailable as reason:
             pytest.skip(str(reason))
         yield {service: image.reference for service, image in built.images.items()}
+
+
+@pytest.fixture
+def operator(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> None:
+    """Run the operator in *namespace*, for that namespace only and with no right beyond its Role."""
+    operator_pod.run(cluster, namespace, product_images)

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from serving.operator import crd, rbac
+from serving.operator.annotations import meaning
 from serving.operator.kubernetes import path_of
 from serving.operator.manifests import CHILD_KINDS, MANAGED_BY, MODEL_LABEL, VERSION_LABEL
-from serving.operator.rollout import meaning
 from serving.operator.spec import API_VERSION, GROUP, KIND
 from tests.cluster.bad_days import trusted, upstream
 from tests.cluster.cluster import Cluster

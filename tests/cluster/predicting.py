@@ -16,6 +16,7 @@ from tests.cluster.product import door
 from tests.cluster.runs import wait_until
 
 _PAUSE_S = 0.02
+_IDLE_S = 0.1
 
 
 @dataclass
@@ -27,16 +28,21 @@ class Clients:
     token: dict[str, str]
     picture: bytes
     model: str
+    busy: int
+    """How many of them predict; the others wait until more are wanted."""
+    pause_s: float = _PAUSE_S
+    """How long each waits between two requests."""
     versions: Counter[int] = field(default_factory=Counter)
     """How many answers each version gave."""
     failed: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
-        """Be one client: one request after the other."""
+    def run(self, number: int) -> None:
+        """Be one client: one request after the other while more than *number* are wanted."""
         with door(self.cluster, self.trusted) as client:
-            while not self.stopped.wait(_PAUSE_S):
-                self._predict(client)
+            while not self.stopped.wait(self.pause_s if number < self.busy else _IDLE_S):
+                if number < self.busy:
+                    self._predict(client)
 
     def _predict(self, client: httpx.Client) -> None:
         files = {"file": ("image.png", self.picture, "image/png")}
@@ -54,17 +60,17 @@ class Clients:
 
 @contextmanager
 def predicting(
-    cluster: Cluster, trusted: ssl.SSLContext, picture: Path, *, model: str = "cancer", count: int = 3
+    cluster: Cluster, trusted: ssl.SSLContext, picture: Path, *, model: str = "cancer", count: int = 3, busy: int = 3
 ) -> Iterator[Clients]:
-    """Yield *count* clients at work, logged in as a new person."""
+    """Yield *count* clients, of which *busy* are at work, logged in as a new person."""
     person = {"email": f"ada-{secrets.token_hex(4)}@example.org", "password": secrets.token_urlsafe(16)}
     with door(cluster, trusted) as client:
         wait_until(lambda: client.get("/health/ready").status_code == httpx.codes.OK, "everything to be ready", 180)
         assert client.post("/api/v1/auth/register", json=person).status_code == httpx.codes.CREATED
         form = {"username": person["email"], "password": person["password"]}
         token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
-    clients = Clients(cluster, trusted, {"Authorization": f"Bearer {token}"}, picture.read_bytes(), model)
-    threads = [threading.Thread(target=clients.run) for _ in range(count)]
+    clients = Clients(cluster, trusted, {"Authorization": f"Bearer {token}"}, picture.read_bytes(), model, busy)
+    threads = [threading.Thread(target=clients.run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     try:

@@ -3,22 +3,17 @@
 import json
 import logging
 import os
-import secrets
-import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from serving.operator import registration
 from tests import committed
 from tests.cluster.cluster import Cluster
-from tests.cluster.product import HOST, RELEASE, Installed, door, make_door, values
+from tests.cluster.predicting import predicting
+from tests.cluster.product import HOST, RELEASE, Installed, make_door, values
 from tests.cluster.runs import wait_until
 from tests.cluster.trial_versions import QUIRKY
 from tests.deploy.charts import merged
@@ -30,9 +25,9 @@ log = logging.getLogger(__name__)
 PODS_MAX = 3
 WINDOW_S = 10
 """How long the autoscaler waits for less to be wanted; five minutes by default."""
-BUSY, QUIET = 8, 1
-_PAUSE_S = 2.0
-"""Of a client that is quiet: less than one request of it is in flight on average."""
+CLIENTS_MAX = 8
+BUSY, QUIET = (CLIENTS_MAX, 0.0), (1, 2.0)
+"""How many clients predict, and how long each pauses: of a quiet one less than a request is in flight on average."""
 _SCALED_S = 240.0
 _HELD_S = 3.0 * WINDOW_S
 _STEADY_S = 600.0 if os.environ.get("HEALTHGUARD_PROVE") == "1" else WINDOW_S
@@ -68,65 +63,6 @@ SCALED = {
 }
 
 
-@dataclass
-class Load:
-    """Clients that predict through the door, one after the other each, until told to stop; whoever fails is noted."""
-
-    cluster: Cluster
-    trusted: ssl.SSLContext
-    token: dict[str, str]
-    picture: bytes
-    clients: int = 0
-    answered: int = 0
-    failed: list[str] = field(default_factory=list)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def run(self, number: int) -> None:
-        """Be one client: busy while at least *number* are wanted, else waiting."""
-        with door(self.cluster, self.trusted) as client:
-            while not self.stopped.is_set():
-                if number >= self.clients:
-                    self.stopped.wait(0.1)
-                    continue
-                self._predict(client)
-                if self.clients == QUIET:
-                    self.stopped.wait(_PAUSE_S)
-
-    def _predict(self, client: httpx.Client) -> None:
-        files = {"file": ("image.png", self.picture, "image/png")}
-        try:
-            answer = client.post("/api/v1/models/cancer/predictions", headers=self.token, files=files)
-        except httpx.HTTPError as error:
-            self.failed.append(type(error).__name__)
-        else:
-            if answer.status_code == 201:
-                self.answered += 1
-            else:
-                self.failed.append(f"{answer.status_code}: {answer.text}")
-
-
-@contextmanager
-def loading(cluster: Cluster, trusted: ssl.SSLContext) -> Iterator[Load]:
-    """Yield a load of nobody yet."""
-    person = {"email": f"ada-{secrets.token_hex(4)}@example.org", "password": secrets.token_urlsafe(16)}
-    with door(cluster, trusted) as client:
-        wait_until(lambda: client.get("/health/ready").status_code == 200, "everything to be ready", 180)
-        assert client.post("/api/v1/auth/register", json=person).status_code == 201
-        form = {"username": person["email"], "password": person["password"]}
-        token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
-    picture = (committed.folder("cancer") / "assets.extra" / "golden" / "positive-01.png").read_bytes()
-    load = Load(cluster, trusted, {"Authorization": f"Bearer {token}"}, picture)
-    threads = [threading.Thread(target=load.run, args=(number,)) for number in range(BUSY)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        load.stopped.set()
-        for thread in threads:
-            thread.join()
-
-
 @pytest.fixture
 def release(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> Iterator[Installed]:
     """Have a place for a release, by Helm 4, whose server-side apply would meet the autoscaler first."""
@@ -153,12 +89,14 @@ def test_pods_follow_the_load_and_freeze_without_a_signal(
     release.apply(tmp_path, given)
     release.wait_for_models()
     assert pods(release) == (1, 1)
-    with loading(cluster, trusted) as load:
-        load.clients = QUIET
+    picture = committed.folder("cancer") / "assets.extra" / "golden" / "positive-01.png"
+    with predicting(cluster, trusted, picture, count=CLIENTS_MAX, busy=0) as clients:
+        clients.busy, clients.pause_s = QUIET
         wait_until(lambda: autoscaled(release) == ("True", "Scaling"), "the autoscaler to have its signals", _SCALED_S)
         assert signals(release) == {"External", "ContainerResource"}
 
-        load.clients, began = BUSY, time.monotonic()
+        clients.busy, clients.pause_s = BUSY
+        began = time.monotonic()
         wait_until(lambda: pods(release) == (PODS_MAX, PODS_MAX), "as many pods as there may be", _SCALED_S)
         log.info("pods were ready after %.0f s", time.monotonic() - began)
         assert stays(lambda: pods(release)[0] == PODS_MAX, _STEADY_S)
@@ -172,18 +110,18 @@ def test_pods_follow_the_load_and_freeze_without_a_signal(
         lead_metrics(release, "nowhere")
         wait_until(lambda: "External" not in signals(release), "the signal to be lost", _SCALED_S)
         wait_until(lambda: autoscaled(release) == ("False", "MetricsLost"), "the loss to be told", _SCALED_S)
-        load.clients = QUIET
+        clients.busy, clients.pause_s = QUIET
         assert stays(lambda: pods(release)[0] == PODS_MAX, _HELD_S)
 
         lead_metrics(release, f"{RELEASE}-operator-metrics")
         began = time.monotonic()
         wait_until(lambda: pods(release) == (1, 1), "the pods that nobody needs to go", _SCALED_S)
         log.info("pods were gone after %.0f s", time.monotonic() - began)
-        log.info("%d requests were answered", load.answered)
+        log.info("%d requests were answered", clients.versions.total())
         wait_until(lambda: autoscaled(release) == ("True", "Scaling"), "the signal's return to be told", _SCALED_S)
         # The pods that have gone have taken nothing with them.
-        assert load.failed == []
-        assert load.answered > PODS_MAX
+        assert clients.failed == []
+        assert clients.versions.total() > PODS_MAX
 
     leaves_with_its_namespace(cluster, release)
 

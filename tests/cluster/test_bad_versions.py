@@ -1,4 +1,4 @@
-"""Versions that are refused before they get a single request: each at its gate, by itself, and the stable one stays."""
+"""Versions that are refused before they get a single request, each at its gate, by itself; and an approval's end."""
 
 import datetime
 import json
@@ -14,17 +14,15 @@ from healthguard import approval
 from models import artifact
 from tests.cluster import trial_versions
 from tests.cluster.cluster import Cluster
+from tests.cluster.operator_pod import apply
 from tests.cluster.runs import wait_until
-from tests.cluster.test_operator import apply, operator
 from tests.cluster.trial_versions import Made
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(1800)]
 
-__all__ = ["operator"]  # The fixture that runs the operator in the namespace.
-
 _SERVED_S = 180.0
 _CAUGHT_S = 180.0
-_DAY = datetime.timedelta(days=1)
+_DAY, _SOON = datetime.timedelta(days=1), datetime.timedelta(seconds=150)
 STABLE = 1
 BAD = {
     "flipped": (2, "DigestMismatch"),
@@ -85,15 +83,20 @@ def versions(cluster: Cluster, namespace: str, product_images: dict[str, str], s
     for name, number in APPROVED.items():
         shelf.approve(made[number], name, expires=_DAY)
     shelf.approve(made[BAD["expired"][0]], "expired", expires=-_DAY)
-    claim = {
+    claim(cluster, namespace)
+    trial_versions.put(cluster, namespace, product_images["operator"], shelf.folder)
+    return made
+
+
+def claim(cluster: Cluster, namespace: str) -> None:
+    """Make the claim that versions are put into."""
+    made = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": trial_versions.CLAIM},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
     }
-    apply(cluster, namespace, claim)
-    trial_versions.put(cluster, namespace, product_images["operator"], shelf.folder)
-    return made
+    apply(cluster, namespace, made)
 
 
 @pytest.mark.usefixtures("operator")
@@ -138,6 +141,54 @@ def test_bad_version_is_taken_back_before_it_gets_a_request(
         assert (serves["state"], serves["ready"]) == ("Serving", 1)
     gone = {f"model-{name}-v{number}" for name, (number, _) in BAD.items()}
     wait_until(lambda: not gone & deployments(cluster, namespace), "what was taken back to go", _SERVED_S)
+
+
+@pytest.mark.usefixtures("operator")
+def test_approval_that_ends_is_told_and_takes_nothing_away(
+    cluster: Cluster, namespace: str, product_images: dict[str, str], shelf: Shelf
+) -> None:
+    """Within a minute, by what the kubelet has carried from the stager; a new approval counts with the next pod."""
+    where, name, number = f"--namespace={namespace}", "ending", 8
+    made = trial_versions.make(shelf.folder, number, trial_versions.sound)
+    claim(cluster, namespace)
+    ends = datetime.datetime.now(datetime.UTC) + _SOON
+    shelf.approve(made, name, expires=_SOON)
+    trial_versions.put(cluster, namespace, product_images["operator"], shelf.folder)
+    model = trial_versions.served_model([made], approval={"required": True, "trustedKeys": [shelf.public_key]})
+    model["metadata"]["name"] = name
+    apply(cluster, namespace, model)
+    ready = ("--for=condition=Ready", f"--timeout={_SERVED_S:.0f}s")
+    cluster.kubectl("wait", "servedmodel", name, where, *ready, timeout_s=_SERVED_S + 20)
+    pods = pod_uids(cluster, namespace, name)
+
+    wait_until(lambda: approved(cluster, namespace, name)["reason"] == "ApprovalExpired", "the end", 3 * _SERVED_S)
+    told = datetime.datetime.fromisoformat(approved(cluster, namespace, name)["lastTransitionTime"])
+    assert ends < told < ends + datetime.timedelta(minutes=1)
+    found = status(cluster, namespace, name)
+    assert (found["lastFailure"]["reason"], found["answering"], found["readyReplicas"]) == ("ApprovalExpired", 8, 1)
+    assert condition(found, "Ready")["status"] == "True"
+    assert pod_uids(cluster, namespace, name) == pods
+
+    shelf.approve(made, name, expires=_DAY)
+    trial_versions.put(cluster, namespace, product_images["operator"], shelf.folder)
+    cluster.kubectl("rollout", "restart", f"deployment/model-{name}-v{number}", where)
+    wait_until(lambda: approved(cluster, namespace, name)["status"] == "True", "the new approval to count", _SERVED_S)
+
+
+def pod_uids(cluster: Cluster, namespace: str, name: str) -> set[str]:
+    """Return the identities of a model's pods."""
+    found: Any = cluster.get("pods", f"--namespace={namespace}", f"--selector=serving.healthguard.io/model={name}")
+    return {one["metadata"]["uid"] for one in found["items"]}
+
+
+def approved(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """Return a model's condition about its approval."""
+    return condition(status(cluster, namespace, name), "Approved")
+
+
+def condition(found: dict[str, Any], kind: str) -> dict[str, str]:
+    """Return a condition of a status."""
+    return next(dict(one) for one in found["conditions"] if one["type"] == kind)
 
 
 def flip(path: Path) -> None:

@@ -1,60 +1,21 @@
 """The operator on a real node, in its own image and with its own rights: what it serves, and what it refuses."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from serving.operator import crd, rbac
-from serving.operator.pod import USER
 from tests import committed
 from tests.cluster.cluster import Cluster
+from tests.cluster.operator_pod import Manifest, a_container, a_pod, apply
 from tests.cluster.runs import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(1800)]
 
-Manifest = dict[str, Any]
-
 ROOT = Path(__file__).parents[2]
 _SOON_S = 180.0
 _CHILDREN = "deployment,service,configmap,networkpolicy,poddisruptionbudget,pod"
-
-
-@pytest.fixture
-def operator(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> str:
-    """Run the operator in *namespace*, for that namespace only and with no right beyond its Role; return the name."""
-    cluster.apply(crd.text())
-    cluster.kubectl("wait", "crd/servedmodels.serving.healthguard.io", "--for=condition=Established", "--timeout=60s")
-    environment = {
-        "OPERATOR_HOST": "0.0.0.0",
-        "OPERATOR_NAMESPACES": json.dumps([namespace]),
-        "OPERATOR_IMAGE": product_images["operator"],
-        "OPERATOR_MODELSERVER_IMAGE": product_images["modelserver"],
-        "OPERATOR_TENSORFLOW_SERVING_IMAGE": "tensorflow/serving:none",
-        "OPERATOR_TENSORFLOW_SERVING_GPU_IMAGE": "tensorflow/serving:none-gpu",
-        "OPERATOR_IMAGE_PULL_POLICY": "Never",
-        "OPERATOR_DRAIN_PODS_S": "1",
-    }
-    container = a_container("operator", product_images["operator"]) | {
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
-        "livenessProbe": {"httpGet": {"path": "/livez", "port": 8080}},
-    }
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": rbac.NAME},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": rbac.NAME},
-        "subjects": [{"kind": "ServiceAccount", "name": rbac.NAME, "namespace": namespace}],
-    }
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": rbac.NAME}}
-    pod = a_pod("operator", container) | {}
-    pod["spec"]["serviceAccountName"] = rbac.NAME
-    apply(cluster, namespace, account, rbac.role(cluster_wide=False), binding, pod)
-    cluster.kubectl("wait", "pod", "operator", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=120s")
-    return "operator"
 
 
 @pytest.fixture
@@ -78,35 +39,12 @@ def models(cluster: Cluster, namespace: str, product_images: dict[str, str]) -> 
     return "models"
 
 
-def a_container(name: str, image: str) -> Manifest:
-    """Return a container that passes *restricted*."""
-    locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-    return {"name": name, "image": image, "imagePullPolicy": "Never", "securityContext": locked}
-
-
-def a_pod(name: str, container: Manifest) -> Manifest:
-    """Return a pod of one container that passes *restricted*."""
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "fsGroup": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    spec = {"securityContext": security, "containers": [container], "terminationGracePeriodSeconds": 2}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
 def a_model(name: str, **changes: Any) -> Manifest:
     """Return the committed ServedModel of the cancer model under another name; *changes* are of its spec."""
     document: Manifest = yaml.safe_load((ROOT / "models" / "cancer" / "servedmodel.yaml").read_text())
     document["metadata"]["name"] = name
     document["spec"] |= changes
     return document
-
-
-def apply(cluster: Cluster, namespace: str, *manifests: Manifest) -> None:
-    """Apply objects to the namespace."""
-    cluster.apply(yaml.safe_dump_all(manifests), f"--namespace={namespace}")
 
 
 def conditions(cluster: Cluster, namespace: str, name: str) -> dict[str, tuple[str, str, str]]:

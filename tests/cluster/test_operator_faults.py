@@ -135,6 +135,8 @@ def test_bad_days_end_in_the_same_state(place: Place, proxy: Proxy, tmp_path: Pa
     with operating(proxy, [place.namespace], tmp_path / "operator") as operator:
         expected, calls = reference(place, proxy)
         proxy.judge = bad_day(seed=8, share=0.25)
+        # They began on a good day.
+        proxy.cut_watches()
         proxy.calls.clear()
         names = [f"bad-day-{number}-x" for number in range(MODELS)]
         live([Life(place, name) for name in names], timeout_s=_BAD_LIFE_S)
@@ -145,7 +147,8 @@ def test_bad_days_end_in_the_same_state(place: Place, proxy: Proxy, tmp_path: Pa
         assert operator.answers("/livez") == 200
         assert operator.starts == 1
     tell(f"faults {dict(proxy.faults)}; calls {sorted(used.values())}, in a quiet life {calls}")
-    assert {"409", "429", "500", "before", "after", "410"} <= set(proxy.faults) or not PROVE
+    assert {"409", "429", "500", "503", "before", "after", "late"} <= set(proxy.faults) or not PROVE
+    assert {"410", "cut", "expired"} <= set(proxy.faults)
     assert max(used.values()) <= calls * 4
     wait_until(lambda: not place.orphans(), "what belongs to nobody to go", _LIFE_S)
 
@@ -243,13 +246,7 @@ def test_no_free_device(cluster: Cluster, place: Place, proxy: Proxy, tmp_path: 
 MOVE: dict[str, Object] = {"Refuse": {"canary": {"version": 2}}, "Recreate": {"stable": 2}}
 """A version on trial needs a device beside; a new stable one may take the places of the old one, pod by pod."""
 
-_SEES_DEVICES = """
-import os
-from serving.operator import operate
-os.environ["OPERATOR_SEE_DEVICES"] = "true"
-operate.DEVICES_S = 0.0
-"""
-"""The test moves on faster than a look at the devices is good for."""
+_SEES_DEVICES = 'import os; os.environ["OPERATOR_SEE_DEVICES"] = "true"'
 
 
 def reference(place: Place, proxy: Proxy) -> tuple[list[str], int]:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from healthguard import approval
 from models import signing
+from serving.operator import expiry, stager
 from serving.operator.approving import Demand
 from serving.operator.artifact import digest
 from serving.operator.stager import CannotStage, stage
@@ -67,6 +68,22 @@ def test_version_with_an_approval_in_force_is_put_in_place(version: Path, tmp_pa
     """Signed by one of the trusted keys, for these bytes, until a later day."""
     approve(version)
     assert reason_of(version, tmp_path / "models" / "1", keys=(pem(STRANGER), pem(KEY))) == ""
+
+
+@pytest.mark.parametrize(("required", "until"), [(True, NOW + timedelta(days=1)), (False, None)])
+def test_end_of_the_approval_is_left_for_the_operator(
+    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, required: bool, until: datetime | None
+) -> None:
+    """A pod may run for longer than its approval; without one there is no end to tell."""
+    approve(version)
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(expiry.write, "__defaults__", (log,))
+    monkeypatch.setattr(stager, "configure_logging", lambda _: None)
+    arguments = ["--model=cancer", "--version=1", f"--uri=file://{version}", f"--digest={digest(version)}"]
+    arguments += [f"--trusted-key={pem(KEY)}", "--approval-required"] if required else []
+    assert stager.main([*arguments, f"--target={tmp_path / 'models' / '1'}"]) == 0
+    assert expiry.read(log.read_text()) == until
 
 
 @pytest.mark.parametrize(

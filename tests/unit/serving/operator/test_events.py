@@ -40,6 +40,42 @@ def test_turns_of_ready_are_told(before: dict[str, Any], after: dict[str, Any], 
     assert [event["type"] for event in events] == ([kind] if kind else [])
 
 
+def approved(status: str, reason: str) -> dict[str, Any]:
+    """Return the status of a model that serves, and whether it is approved."""
+    told = {"type": "Approved", "status": status, "reason": reason, "message": "Why."}
+    return {"conditions": [*SERVING["conditions"], told]}
+
+
+IN_FORCE, EXPIRED = approved("True", "Approved"), approved("False", "ApprovalExpired")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        pytest.param(SERVING, IN_FORCE, None, id="a first approval"),
+        pytest.param(IN_FORCE, EXPIRED, ("Warning", "ApprovalExpired"), id="its end"),
+        pytest.param(SERVING, EXPIRED, ("Warning", "ApprovalExpired"), id="its end, of which nobody knew the begin"),
+        pytest.param(EXPIRED, EXPIRED, None, id="nothing turns"),
+        pytest.param(EXPIRED, IN_FORCE, ("Normal", "Approved"), id="a new one"),
+        pytest.param(EXPIRED, SERVING, None, id="none is asked for any more"),
+    ],
+)
+def test_turns_of_an_approval_are_told(
+    before: dict[str, Any], after: dict[str, Any], told: tuple[str, str] | None
+) -> None:
+    """Ready does not turn with it: what serves goes on."""
+    events = turns(served.OWNER, before, after, now=NOW, instance="operator-1")
+    assert [(event["type"], event["reason"]) for event in events] == ([told] if told else [])
+
+
+def test_reason_that_ready_tells_is_told_once() -> None:
+    """A version that is refused at its start is one piece of news."""
+    refused = status("False", "ApprovalExpired")
+    refused["conditions"].append({"type": "Approved", "status": "False", "reason": "ApprovalExpired", "message": "."})
+    (event,) = turns(served.OWNER, STAGING, refused, now=NOW, instance="operator-1")
+    assert event["reason"] == "ApprovalExpired"
+
+
 def rollout(phase: str, percent: int, *, version: int = 2) -> dict[str, Any]:
     """Return a ServedModel's status while a version is on trial; what Ready says stays the same."""
     told = {"version": version, "phase": phase, "canaryPercent": percent, "message": "Why."}

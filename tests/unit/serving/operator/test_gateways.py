@@ -17,7 +17,7 @@ from healthguard.install.certificates import issue, make_authority
 from serving.operator import gateways as module
 from serving.operator.gateways import Gateways, addresses
 from serving.operator.kubernetes import Access, Api, connect
-from serving.operator.rollout import RolloutState
+from serving.operator.rollout_status import RolloutState
 from serving.operator.settings import OperatorSettings
 from tests.unit.serving.operator import served
 

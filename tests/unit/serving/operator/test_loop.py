@@ -370,6 +370,47 @@ async def test_reconcile_looks_again_before_it_begins_something() -> None:
             assert [path for _, path in server.calls].count("/api/v1/nodes") == expected
 
 
+async def test_device_that_becomes_free_is_seen_at_the_next_look() -> None:
+    """
+    A version waits for the pod that makes room: of its end is heard once, and no older look is taken for true then.
+
+    Otherwise each pod of a change of places would cost the half minute until the next look by itself.
+    """
+    spec = {"resources": {"limits": {"nvidia.com/gpu": 1}}, "rollout": {"whenNoDevice": "Recreate"}}
+    both = [{"version": n, "storageUri": f"pvc://models/cancer/{n}", "digest": served.DIGEST} for n in (1, 2)]
+    server = Server({MODEL_PATH: a_model(versions=both, **spec), "/api/v1/nodes/one": _a_node(gpus=1)})
+    pod = _a_pod(version=1, node="one", gpus=1)
+    async with reached(server) as api:
+        operator = Operator(api, served.settings(see_devices=True))
+        await operator.reconcile(CANCER)
+        server.objects["/api/v1/namespaces/clinic/pods/old"] = server.objects["/api/v1/pods/old"] = pod
+        server.objects[MODEL_PATH]["spec"]["traffic"] = {"stable": 2}
+        server.objects[MODEL_PATH]["status"]["answering"] = 1
+        await operator.reconcile(CANCER)
+        replicas = {n: path_of("Deployment", "clinic", f"model-cancer-v{n}") for n in (1, 2)}
+        assert {n: server.objects[path]["spec"]["replicas"] for n, path in replicas.items()} == {1: 0, 2: 0}
+        del server.objects["/api/v1/namespaces/clinic/pods/old"], server.objects["/api/v1/pods/old"]
+        await operator.reconcile(CANCER)
+        assert server.objects[replicas[2]]["spec"]["replicas"] == 1
+
+
+def _a_node(*, gpus: int) -> dict[str, Any]:
+    ready = {"type": "Ready", "status": "True"}
+    status = {"conditions": [ready], "allocatable": {"nvidia.com/gpu": str(gpus)}}
+    return {"metadata": {"name": "one"}, "spec": {}, "status": status}
+
+
+def _a_pod(*, version: int, node: str, gpus: int) -> dict[str, Any]:
+    container = {"name": "server", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+    labels = {"serving.healthguard.io/model": "cancer", "serving.healthguard.io/version": str(version)}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {
+        "metadata": {"name": "old", "labels": labels},
+        "spec": {"containers": [container], "nodeName": node},
+        "status": status,
+    }
+
+
 async def test_status_of_another_object_is_not_written() -> None:
     """A model that was removed and made again meanwhile does not get the status of the old one."""
     server = Server({MODEL_PATH: a_model()})

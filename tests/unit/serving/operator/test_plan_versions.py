@@ -435,6 +435,54 @@ def test_successor_takes_the_place_of_the_version_before_pod_by_pod() -> None:
     assert larger.status["answering"] == 2
 
 
+def test_single_pod_that_made_room_is_kept_until_its_successor_is_ready() -> None:
+    """Nobody answers meanwhile, and version 1 with all its objects is there should a person want it back."""
+    wanted = spec(2, resources=GPU, rollout={"whenNoDevice": "Recreate"})
+    loads = decided(seen(wanted, {"answering": 1}, v1=running(0), v2=running(1, ready=0)), devices=gpus(1, taken=1))
+    assert (loads.status["answering"], leaving(loads)) == (1, set())
+    waits = decided(seen(wanted, {"answering": 1}, v1=running(0), v2=running(0)), devices=gpus(1, taken=1))
+    assert (waits.status["answering"], waits.shrink, leaving(waits)) == (1, {"model-cancer-v1": 0}, set())
+
+
+def test_device_of_a_pod_that_is_not_made_yet_is_counted_once() -> None:
+    """The Deployment asks for the pod, and its device is still free: no second pod is begun for the same device."""
+    wanted = spec(2, resources=GPU, minReplicas=2, rollout={"whenNoDevice": "Recreate"})
+    observed = seen(wanted, {"answering": 1}, v1=running(1), v2=running(1))
+    unmade = replace(observed, pods=tuple(pod for pod in observed.pods if pod.version == 1))
+    made = decided(unmade, devices=gpus(2, taken=1))
+    assert (pods_of(made), made.shrink) == ({2: 1}, {"model-cancer-v1": 1})
+
+
+def test_pod_that_waits_for_a_device_does_not_end_the_change_of_places() -> None:
+    """Somebody else took the device that was meant for it: the version before makes room all the same."""
+    wanted = spec(2, resources=GPU, minReplicas=2, rollout={"whenNoDevice": "Recreate"})
+    observed = seen(wanted, {"answering": 1}, v1=running(1), v2=running(2, ready=1))
+    first, second = (pod for pod in observed.pods if pod.version == 2)
+    waits = replace(second, unschedulable="0/2 nodes are available: 2 Insufficient nvidia.com/gpu.")
+    before = tuple(pod for pod in observed.pods if pod.version == 1)
+    made = decided(replace(observed, pods=(*before, first, waits)), devices=gpus(2, taken=2))
+    assert (pods_of(made), made.shrink) == ({2: 2}, {"model-cancer-v1": 0})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["made at once", "made a look later"])
+@pytest.mark.parametrize("pods", [1, 2, 3, 5])
+def test_change_of_places_ends_and_half_of_the_pods_answer_throughout(pods: int, late: bool) -> None:
+    """Look by look, on as many GPUs as pods; at the end every GPU has a pod of the successor."""
+    wanted = spec(2, resources=GPU, minReplicas=pods, rollout={"whenNoDevice": "Recreate"})
+    before, named, there, ready, answering = pods, 0, 0, 0, 1
+    for _ in range(5 * pods):
+        old = {"v1": running(before)} if before else {}
+        observed = seen(wanted, {"answering": answering}, v2=running(named, ready=ready), **old)
+        placed = [pod for pod in observed.pods if pod.version == 1 or int(pod.name[-1]) < there]
+        made = decided(replace(observed, pods=tuple(placed)), devices=gpus(pods, taken=before + there))
+        asked, ready = pods_of(made)[2] or 0, there
+        there = min(pods - before, named if late else asked)
+        named, answering = asked, made.status["answering"]
+        before = 0 if leaving(made) else made.shrink.get("model-cancer-v1", before)
+        assert (before if answering == 1 else ready) >= pods // 2
+    assert (answering, ready, before) == (2, pods, 0)
+
+
 def test_newer_form_without_a_free_device_is_refused_or_recreated() -> None:
     """A changed flag needs new pods of the same version: the same choice."""
     blocked = decided(seen(spec(1, resources=GPU), {"answering": 1}, v1=running(1, old=True)), devices=gpus(1, taken=1))

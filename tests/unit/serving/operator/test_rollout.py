@@ -10,21 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.operator import spec as spec_module
+from serving.operator.annotations import Word, meaning, word_of
 from serving.operator.gates import Gates, Measured
 from serving.operator.rollout import (
     LOOK_MEASURING_S,
-    PHASES,
-    RolloutState,
     RolloutWish,
     VersionState,
-    Word,
     decide,
     look_again_s,
-    meaning,
     replicas,
     wish_of,
-    word_of,
 )
+from serving.operator.rollout_status import PHASES, RolloutState
 from tests.unit.serving.operator import served
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -226,6 +226,19 @@ def test_models_status_says_what_is_wrong() -> None:
     assert model_lines(new)[-1] == "  Unknown: the operator has not told yet"
 
 
+def test_models_status_says_that_an_approval_is_over() -> None:
+    """Although all is well otherwise; what Ready says already is not said twice."""
+    over = {"type": "Approved", "status": "False", "reason": "ApprovalExpired", "message": "It is over."}
+    model = a_model()
+    ready = model["status"]["conditions"][0]
+    model["status"]["conditions"] = [ready, over]
+    assert model_lines(model)[0] == "cancer: ready"
+    assert model_lines(model)[-1] == "  ApprovalExpired: It is over."
+    refused = ready | {"status": "False", "reason": "ApprovalExpired", "message": "It is over."}
+    model["status"]["conditions"] = [refused, over]
+    assert model_lines(model).count("  ApprovalExpired: It is over.") == 1
+
+
 def test_models_status_of_a_cluster(cluster: Cluster) -> None:
     """All models, or one of them; for a program, a JSON line each."""
     cluster.answers({"items": [a_model(), a_model(rollout())]})
