@@ -5,10 +5,14 @@ import random
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import kopf
 import structlog
 from aiohttp import web
+
+# Not exported by kopf, though it is what its watch fails with.
+from kopf._cogs.clients.errors import APIError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.operator import external_metrics, gateways, handlers, hpa
@@ -33,6 +37,8 @@ RECONCILE_TIMEOUT_S = 300.0
 LOOK_S = 60.0
 """How often the objects are listed, to compare with what the watch told."""
 WATCH_AGE_MAX_S = 180.0
+WATCH_AGAIN_S = 1.0
+"""How long to wait before a watch that expired begins anew, with a list."""
 LOOKS_FAILED_MAX = 5
 DEVICES_S = 5.0
 """How long a look at the devices is good for: one serves all models that ask for some."""
@@ -214,14 +220,7 @@ async def operate(settings: OperatorSettings) -> None:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
             await _until_one_ends(
-                kopf.operator(
-                    registry=handlers.registry(operator.queue, operator.age),
-                    settings=handlers.settings(),
-                    # Two operators at once write the same objects to the same form, so none needs to stand back.
-                    standalone=True,
-                    namespaces=sorted(settings.namespaces),
-                    clusterwide=not settings.namespaces,
-                ),
+                watch(operator),
                 operator.look_regularly(),
                 asked.ask_regularly(),
                 Autoscalers(api, settings, operator.queue.add).look_regularly(),
@@ -234,6 +233,35 @@ async def operate(settings: OperatorSettings) -> None:
             )
         finally:
             await runner.cleanup()
+
+
+async def watch(operator: Operator) -> None:
+    """
+    Have kopf watch, and begin anew where its watch expired before it was open.
+
+    An API server says that in the stream (kopf lists and goes on then) or with the status 410 (kopf gives up then).
+
+    Raises:
+        APIError: the API server refused the watch for another reason.
+    """
+    namespaces = operator.settings.namespaces
+    while True:
+        try:
+            await kopf.operator(
+                registry=handlers.registry(operator.queue, operator.age),
+                settings=handlers.settings(),
+                # Two operators at once write the same objects to the same form, so none needs to stand back.
+                standalone=True,
+                namespaces=sorted(namespaces),
+                clusterwide=not namespaces,
+            )
+        except APIError as error:
+            if error.status != HTTPStatus.GONE:
+                raise
+            log.warning("watch_expired", retry_after_s=WATCH_AGAIN_S)
+            await asyncio.sleep(WATCH_AGAIN_S)
+        else:
+            return
 
 
 async def _until_one_ends(*parts: Awaitable[None]) -> None:

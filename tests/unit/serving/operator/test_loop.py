@@ -17,13 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kopf._cogs.clients.errors import APIError
 
 from serving.operator.apply import carry_out, clock
 from serving.operator.certificates import Unusable
 from serving.operator.kubernetes import TRIES, Access, Api, CallFailed, NoAccess, access, connect, path_of
 from serving.operator.manifests import CHILD_KINDS
 from serving.operator.observe import observe
-from serving.operator.operate import Operator
+from serving.operator.operate import Operator, watch
 from serving.operator.plan import plan
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
@@ -655,3 +656,24 @@ def self_signed() -> tuple[str, str]:
     )
     public = certificate.public_bytes(serialization.Encoding.PEM)
     return base64.b64encode(public).decode(), base64.b64encode(private).decode()
+
+
+async def test_watch_that_expired_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what ends a watch, that it is too old is mended by a list; what is refused for good ends the operator."""
+    ends: list[Exception | None] = [APIError("too old", status=410, headers={}), None]
+    begun = 0
+
+    async def kopf_operator(**_: object) -> None:
+        nonlocal begun
+        begun += 1
+        if error := ends.pop(0):
+            raise error
+
+    monkeypatch.setattr("kopf.operator", kopf_operator)
+    monkeypatch.setattr("serving.operator.operate.WATCH_AGAIN_S", 0.0)
+    async with reached(Server({})) as api:
+        await watch(Operator(api, served.settings()))
+        assert begun == 2
+        ends.append(APIError("no", status=403, headers={}))
+        with pytest.raises(APIError):
+            await watch(Operator(api, served.settings()))
