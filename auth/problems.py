@@ -7,6 +7,7 @@ What can go wrong at auth, beside what every service has (`healthguard.problems`
     ├── ApiKeyRefused       401  the API key does not hold
     ├── EmailTaken          409  somebody has registered with this e-mail
     ├── TooManyApiKeys      409  the caller has as many keys as anyone may have
+    ├── ApiKeyShown         409  the Idempotency-Key made this API key before, and it is shown once
     ├── PasswordRefused     422  the new password is too easy to guess
     └── TooManyAttempts     429  wait before the next attempt
 """
@@ -54,6 +55,21 @@ class TooManyApiKeys(Problem):
     """The caller has as many working API keys as anyone may have; revoke one first."""
 
     status, slug, title = 409, "too-many-api-keys", "Revoke an API key before making another"
+
+
+class ApiKeyShown(Problem):
+    """
+    The same request has made an API key already, which that answer showed; `key_id` says which.
+
+    A key is kept as a hash alone, so it cannot be shown again: revoke it if that answer was lost, and make another
+    under a new Idempotency-Key.
+    """
+
+    status, slug, title = 409, "api-key-shown", "This API key was made and shown already"
+    members: ClassVar[Mapping[str, type]] = {"key_id": str}
+
+    def __init__(self, *, key_id: str) -> None:
+        super().__init__(key_id=key_id)
 
 
 class PasswordRefused(Problem):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth import api_keys, login, store
+from auth import api_keys, login, registration, store
 from auth.credentials import CREDENTIALS_BODY
 from auth.deps import (
     Admin,
@@ -33,6 +34,7 @@ from auth.login import Refreshable, id_of
 from auth.passwords import check_new_password
 from auth.problems import (
     ApiKeyRefused,
+    ApiKeyShown,
     CredentialsRefused,
     EmailTaken,
     PasswordRefused,
@@ -41,6 +43,7 @@ from auth.problems import (
     TooManyAttempts,
 )
 from auth.refresh import RefreshToken
+from auth.registration import Applicant
 from auth.schemas import (
     AccessToken,
     ApiKeyInfo,
@@ -60,9 +63,12 @@ from auth.schemas import (
 )
 from auth.settings import AuthSettings
 from auth.signing import AuthMethod
+from auth.store import KeyUse
 from auth.tables import ApiKey, User
+from healthguard.idempotency import IdempotencyKey, fingerprint
 from healthguard.problems import (
     Forbidden,
+    IdempotencyMismatch,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -108,15 +114,18 @@ async def register(
     database: DatabaseDep,
     throttle: ThrottleDep,
     source: Source,
+    key: IdempotencyKey = None,
 ) -> Registered:
-    """Open an account; everyone who registers is a patient."""
-    password = body.password.get_secret_value()
-    check_new_password(password, email=body.email, length_min=settings.password_length_min)
-    throttle.admit_source(source)
-    password_hash = await passwords.hash(password)
-    # A transaction of its own: the request's would hold a connection during the hash.
-    async with database.write() as session:
-        user = await store.insert_user(session, email=body.email, password_hash=password_hash, role=Role.PATIENT)
+    """
+    Open an account; everyone who registers is a patient.
+
+    The same `Idempotency-Key` again, with the same e-mail and password, answers with the account that is there.
+    """
+    applicant = Applicant(body.email, body.password.get_secret_value(), source)
+    check_new_password(applicant.password, email=body.email, length_min=settings.password_length_min)
+    user = await registration.register(
+        database, passwords, throttle, applicant, key=key, key_life=settings.idempotency_life()
+    )
     return Registered(id=id_of(user), email=user.email, created_at=user.created_at)
 
 
@@ -202,21 +211,49 @@ async def me(user: CurrentUser, response: Response) -> Person:
 # API keys
 
 
-@v1.post("/keys", status_code=201, responses=_with_body(Unauthorized, Forbidden, TooManyApiKeys, Unavailable))
-async def create_key(body: NewApiKey, user: LoggedIn, session: Session, response: Response) -> CreatedApiKey:
+_CREATE_KEY_PROBLEMS = _with_body(
+    Unauthorized, Forbidden, TooManyApiKeys, ApiKeyShown, IdempotencyMismatch, Unavailable
+)
+
+
+@v1.post("/keys", status_code=201, responses=_CREATE_KEY_PROBLEMS)
+async def create_key(
+    *,
+    body: NewApiKey,
+    user: LoggedIn,
+    session: Session,
+    settings: Settings,
+    response: Response,
+    key: IdempotencyKey = None,
+) -> CreatedApiKey:
     """
     Make an API key for the caller, who logged in; this answer is the only one that shows it.
 
-    A token that an API key was traded for neither makes, lists nor revokes keys, and does not manage people.
+    The same `Idempotency-Key` again makes no other key: it is a 409 that names the key which is there, to be revoked if
+    the first answer was lost. A token that an API key was traded for neither makes, lists nor revokes keys, and does
+    not manage people.
     """
-    if await store.working_api_keys(session, id_of(user)) >= API_KEYS_MAX:
+    key_id = uuid.uuid4()
+    working = await store.working_api_keys(session, id_of(user))
+    if key is not None:
+        asked = fingerprint("create API key", body.model_dump_json())
+        use = KeyUse(id_of(user), key, asked, str(key_id))
+        if (made := await store.use_key(session, use, settings.idempotency_life())) is not None:
+            raise ApiKeyShown(key_id=made)
+    if working >= API_KEYS_MAX:
         raise TooManyApiKeys
+    return await _new_key(key_id, body, user, session, response)
+
+
+async def _new_key(
+    key_id: uuid.UUID, body: NewApiKey, user: User, session: AsyncSession, response: Response
+) -> CreatedApiKey:
     key = api_keys.new_key()
     days = body.expires_in_days
     row = await store.insert_api_key(
         session,
         ApiKey(
-            id=uuid.uuid4(),
+            id=key_id,
             user_id=id_of(user),
             name=body.name,
             prefix=api_keys.prefix_of(key),
@@ -277,23 +314,44 @@ async def list_users(
     return PersonList(items=items, next_cursor=str(items[-1].id) if len(rows) > limit else None)
 
 
-@v1.patch("/users/{user_id}", responses=_with_body(Unauthorized, Forbidden, NotFound, Unavailable))
+@v1.patch("/users/{user_id}", responses=_with_body(Unauthorized, Forbidden, NotFound, IdempotencyMismatch, Unavailable))
 async def change_user(
+    *,
     user_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
     body: PersonChange,
     by: Admin,
     session: Session,
+    settings: Settings,
     response: Response,
+    key: IdempotencyKey = None,
 ) -> Person:
-    """Set a person's role, disable them, or enable them again; either ends their log-ins."""
+    """
+    Set a person's role, disable them, or enable them again; either ends their log-ins.
+
+    The same `Idempotency-Key` again, for the same change, changes nothing more, and answers with the person as they
+    are: a repeat that arrives late undoes no later change, and ends no log-in that began since.
+    """
     if user_id == by.id:
         # An installation could otherwise be left without an admin by a slip.
         raise Forbidden("Another admin must change this account.")
-    user = await store.update_user(session, user_id, role=body.role, disabled=body.disabled)
+    if key is not None and await _is_changed(session, by, key, (user_id, body), settings):
+        user = await store.user_by_id(session, user_id)
+    else:
+        user = await store.update_user(session, user_id, role=body.role, disabled=body.disabled)
     if user is None:
         raise NotFound
     response.headers.update(_NO_STORE)
     return _person(user)
+
+
+async def _is_changed(
+    session: AsyncSession, by: User, key: str, change: tuple[int, PersonChange], settings: AuthSettings
+) -> bool:
+    """Tell whether *change*, of whom and to what, was made under *key* before; if not, it is from now on."""
+    user_id, wished = change
+    asked = fingerprint("change person", str(user_id), wished.model_dump_json())
+    use = KeyUse(id_of(by), key, asked, str(user_id))
+    return await store.use_key(session, use, settings.idempotency_life()) is not None
 
 
 # Public keys

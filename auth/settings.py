@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -56,6 +57,9 @@ class AuthSettings(Settings, DatabaseSettings):
     hash_queue_max: int = Field(default=16, ge=0, le=1000)
     """Password hashes that may wait for a thread; further log-ins get 429 with Retry-After."""
 
+    idempotency_life_h: float = Field(default=24.0, ge=1, le=24 * 30)
+    """How long an Idempotency-Key is remembered; hours."""
+
     trusted_hops: int = Field(default=1, ge=0, le=8)
     """
     Proxies of ours between the client and this service, each of which appends to X-Forwarded-For; the gateway is one.
@@ -73,6 +77,10 @@ class AuthSettings(Settings, DatabaseSettings):
         if len(key) != KEY_ENCRYPTION_KEY_BYTES:
             raise ValueError(f"not {KEY_ENCRYPTION_KEY_BYTES} bytes")
         return value
+
+    def idempotency_life(self) -> timedelta:
+        """Return how long an Idempotency-Key is remembered."""
+        return timedelta(hours=self.idempotency_life_h)
 
     def key_encryption_key_bytes(self) -> bytes:
         """Return the key-encryption key: 32 bytes."""

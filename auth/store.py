@@ -7,16 +7,18 @@ Times come from the database, so that several services agree on what is expired.
 import unicodedata
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, or_, select, text, update
+from sqlalchemy import CursorResult, and_, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from auth.problems import EmailTaken
-from auth.tables import ApiKey, RefreshFamily, SigningKey, User
+from auth.tables import ApiKey, IdempotencyKey, RefreshFamily, SigningKey, User
+from healthguard.problems import IdempotencyMismatch
 from healthguard.tokens import Role
 
 SIGNING_KEYS_LOCK = 4_820_002
@@ -91,7 +93,9 @@ async def update_user(
 
     Either change ends their log-ins: what a refresh would hand out must be true.
     """
-    user = await session.get(User, user_id, with_for_update=True)
+    # FOR NO KEY UPDATE: what refers to this row, such as an idempotency key of theirs, need not wait, and so two admins
+    # who change each other never wait in a circle.
+    user = await session.get(User, user_id, with_for_update={"key_share": True})
     if user is None:
         return None
     if role is not None:
@@ -103,10 +107,79 @@ async def update_user(
     return user
 
 
+async def user_by_id(session: AsyncSession, user_id: int) -> User | None:
+    """Return a person by the integer that old clients know, disabled ones too."""
+    return await session.get(User, user_id)
+
+
 async def replace_password_hash(session: AsyncSession, user_id: int, *, old: str, new: str) -> None:
     """Store *new* where *old* still stands; a password that was changed meanwhile stays."""
     statement = update(User).where(col(User.id) == user_id, col(User.password_hash) == old).values(password_hash=new)
     await session.execute(statement)
+
+
+# Idempotency keys
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What somebody uses an Idempotency-Key for."""
+
+    user_id: int
+    key: str
+    fingerprint: bytes
+    resource_id: str
+    """Of what is made or changed; a repeat may come with another, and gets the first one's."""
+
+
+async def use_key(session: AsyncSession, use: KeyUse, life: timedelta) -> str | None:
+    """
+    Note that a key is used, with what it is used for; return None, or what the same request made before under it.
+
+    Of two at once the second waits until the first has committed. Some keys whose *life* is over are removed.
+
+    Raises:
+        IdempotencyMismatch: the key was used for something else.
+    """
+    await _forget_keys(session, life)
+    claim = insert(IdempotencyKey).values(
+        user_id=use.user_id, key=use.key, fingerprint=use.fingerprint, resource_id=use.resource_id
+    )
+    # Expired ones that were not among those removed are claimed anew.
+    claimed = claim.on_conflict_do_update(
+        index_elements=["user_id", "key"],
+        set_={name: claim.excluded[name] for name in ("fingerprint", "resource_id", "created_at")},
+        where=col(IdempotencyKey.created_at) < func.now() - life,
+    ).returning(col(IdempotencyKey.user_id))
+    if (await session.execute(claimed)).scalar_one_or_none() is not None:
+        return None
+    first = select(col(IdempotencyKey.fingerprint), col(IdempotencyKey.resource_id)).where(_is_key(use))
+    fingerprint, resource_id = (await session.execute(first)).one()
+    if fingerprint != use.fingerprint:
+        raise IdempotencyMismatch
+    return resource_id
+
+
+async def is_used(session: AsyncSession, use: KeyUse, life: timedelta) -> bool:
+    """Tell whether the same request was made under the key, no longer ago than *life*."""
+    alive = col(IdempotencyKey.created_at) >= func.now() - life
+    statement = select(col(IdempotencyKey.fingerprint)).where(_is_key(use), alive)
+    return (await session.execute(statement)).scalar_one_or_none() == use.fingerprint
+
+
+async def _forget_keys(session: AsyncSession, life: timedelta) -> None:
+    expired = (
+        select(col(IdempotencyKey.user_id), col(IdempotencyKey.key))
+        .where(col(IdempotencyKey.created_at) < func.now() - life)
+        .limit(PURGE_ROWS_MAX)
+        .with_for_update(skip_locked=True)
+    )
+    keys = tuple_(col(IdempotencyKey.user_id), col(IdempotencyKey.key))
+    await session.execute(delete(IdempotencyKey).where(keys.in_(expired)))
+
+
+def _is_key(use: KeyUse) -> Any:
+    return and_(col(IdempotencyKey.user_id) == use.user_id, col(IdempotencyKey.key) == use.key)
 
 
 # Signing keys
@@ -228,7 +301,8 @@ async def insert_api_key(session: AsyncSession, key: ApiKey) -> ApiKey:
 
 async def working_api_keys(session: AsyncSession, user_id: int) -> int:
     """Return how many keys of a person work; the person's row is locked, so that two at once cannot pass a limit."""
-    await session.execute(select(col(User.id)).where(col(User.id) == user_id).with_for_update())
+    # FOR NO KEY UPDATE, as in `update_user`.
+    await session.execute(select(col(User.id)).where(col(User.id) == user_id).with_for_update(key_share=True))
     statement = select(func.count()).select_from(ApiKey).where(col(ApiKey.user_id) == user_id, *_works())
     return (await session.execute(statement)).scalar_one()
 

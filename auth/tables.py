@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, LargeBinary, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
-from sqlalchemy.schema import CheckConstraint, Index
+from sqlalchemy.schema import CheckConstraint, Index, PrimaryKeyConstraint
 from sqlmodel import Field, SQLModel
 
 # Times are set by the database's clock: services on machines whose clocks differ still agree on what came first.
@@ -130,3 +130,33 @@ class ApiKey(AuthTable, table=True):
     last_used_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
 
     revoked_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+
+
+class IdempotencyKey(AuthTable, table=True):
+    """
+    A key that somebody sent with a request that stores, and what it made; a repeat makes no other.
+
+    No answer is kept: one of them shows an API key, and the others can be had from what is stored.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "key"),
+        # "Remove what has expired."
+        Index("idempotency_keys_created_at_idx", "created_at"),
+    )
+
+    user_id: int = Field(sa_column=Column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"), nullable=False))
+    """Who sent it; of a registration, whom it made."""
+
+    key: str = Field(sa_column=Column(Text, nullable=False))
+
+    fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """Hash of what was asked, without secrets: the key may not be used again for something else."""
+
+    resource_id: str = Field(sa_column=Column(Text, nullable=False))
+    """The id of what the request made or changed."""
+
+    created_at: datetime = Field(
+        default=None, sa_column=Column(DateTime(timezone=True), nullable=False, server_default=NOW)
+    )

@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import aiohttp
@@ -31,6 +33,7 @@ from gateway.predictor import Predictor
 from gateway.records_client import Records
 from gateway.redis import Redis
 from gateway.routes import anemia, auth, cancer, models, predictions, records, v2
+from gateway.routes.reference import reference
 from gateway.served import ServedModel, ServedModels
 from gateway.settings import GatewaySettings
 from gateway.shadows import Shadows
@@ -79,7 +82,7 @@ def create_app(settings: GatewaySettings, lifespan: Lifespan | None = None) -> F
         telemetry=NO_TELEMETRY,
         # A redirect would repeat the Host header that a client sent, and take an ingress's https for http.
         redirect_slashes=False,
-        # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
+        # Their pages load scripts from wherever FastAPI says; ours is `routes.reference`.
         docs_url=None,
         redoc_url=None,
     )
@@ -117,6 +120,8 @@ def create_app(settings: GatewaySettings, lifespan: Lifespan | None = None) -> F
     # Those of the main job first: the router tries one after the other.
     for subject in (predictions, cancer, anemia, models, records, auth, v2):
         app.include_router(subject.router)
+    if settings.assets_url is not None:
+        app.include_router(reference(settings.assets_url))
     openapi.complete(app)
     return app
 
@@ -142,30 +147,12 @@ async def open_state(
         OSError, ValueError: the models file or the certificates cannot be read, or are not of their form.
     """
 
-    async def pool(connections_max: int = settings.upstream_connections_max) -> aiohttp.ClientSession:
-        """Open a pool for one service: one that hangs must not hold what the others need."""
-        return await stack.enter_async_context(session(connections_max, trusted))
-
-    trusted = trusting(settings.upstream_ca_file, settings.upstream_cert_file, settings.upstream_key_file)
     # Spreads load; nobody gains by guessing it.
     random = Random()  # noqa: S311
-    redis = Redis(settings.redis_url.get_secret_value()) if settings.redis_url else None
-    if redis is not None:
-        stack.push_async_callback(redis.close)
-    keys = Keys(fetch_from(await pool(1), settings.jwks_url))
+    redis = _redis(settings, stack)
     rates = Rates(redis)
-    verifier = TokenVerifier(keys, settings.token_issuer, settings.token_audience)
-    trades = Upstream("auth", settings.auth_url, await pool(TRADES_AT_ONCE), settings.auth_timeout_s)
-    records = Upstream("records", settings.records_url, await pool(), settings.records_timeout_s)
-
-    def changed(models: Mapping[str, ServedModel]) -> None:
-        """Let readiness and metrics be those of what is served now."""
-        metrics.follow_limits(models)
-        checks = {f"model_{name}": model.ready for name, model in models.items()}
-        health.checks = {"auth_keys": keys.ready, "records": records.ready, **checks}
-        health.started = True
-
-    served = _serve(settings, metrics, changed, stack)
+    services = await _services(settings, stack)
+    served = _serve(settings, metrics, partial(_tell_what_is_served, health, metrics, services), stack)
     await _discover(settings, metrics, served, stack)
     _run(metrics.watch_lag(), stack)
     decoder = stack.enter_context(closing(Decoder(settings.decode_threads, settings.hmac_key())))
@@ -175,19 +162,15 @@ async def open_state(
     predictor = Predictor(
         decoder, calls, shadows, _answers(settings, redis), sticky_key=settings.hmac_key(), random=random
     )
+    verifier = TokenVerifier(services.keys, settings.token_issuer, settings.token_audience)
     state = State(
-        credentials=Credentials(verifier, trades, rates),
+        credentials=Credentials(verifier, services.trades, rates),
         models=served.models,
         predictor=predictor,
         open_inference=OpenInference(health, served.models, calls, predictor),
-        records=Records(records, settings.records_secret.get_secret_value(), metrics),
-        auth=Upstream("auth", settings.auth_url, await pool(), settings.auth_timeout_s),
-        upload_limits=UploadLimits(
-            settings.image_bytes_max,
-            settings.image_pixels_max,
-            settings.upload_timeout_s,
-            images.USUAL | set(settings.image_kinds),
-        ),
+        records=Records(services.records, settings.records_secret.get_secret_value(), metrics),
+        auth=services.auth,
+        upload_limits=_upload_limits(settings),
         upload_budget=UploadBudget(settings.uploads_bytes_max),
         forwarded_budget=UploadBudget(settings.forwarded_bytes_max),
         trusted_hops=settings.trusted_hops,
@@ -197,6 +180,54 @@ async def open_state(
     )
     await _listen_for_grpc(settings, state, stack)
     return state
+
+
+@dataclass(frozen=True)
+class _Services:
+    """The ways to the services behind: each has a pool of its own, since one that hangs must not hold the others'."""
+
+    keys: Keys
+    trades: Upstream
+    auth: Upstream
+    records: Upstream
+
+
+async def _services(settings: GatewaySettings, stack: AsyncExitStack) -> _Services:
+    """
+    Open the ways to auth and records.
+
+    Raises:
+        OSError: the certificates cannot be read.
+    """
+    trusted = trusting(settings.upstream_ca_file, settings.upstream_cert_file, settings.upstream_key_file)
+
+    async def pool(connections_max: int = settings.upstream_connections_max) -> aiohttp.ClientSession:
+        return await stack.enter_async_context(session(connections_max, trusted))
+
+    return _Services(
+        Keys(fetch_from(await pool(1), settings.jwks_url)),
+        Upstream("auth", settings.auth_url, await pool(TRADES_AT_ONCE), settings.auth_timeout_s),
+        Upstream("auth", settings.auth_url, await pool(), settings.auth_timeout_s),
+        Upstream("records", settings.records_url, await pool(), settings.records_timeout_s),
+    )
+
+
+def _tell_what_is_served(
+    health: Health, metrics: PredictionMetrics, services: _Services, models: Mapping[str, ServedModel]
+) -> None:
+    """Let readiness and metrics be those of what is served now."""
+    metrics.follow_limits(models)
+    checks = {f"model_{name}": model.ready for name, model in models.items()}
+    health.checks = {"auth_keys": services.keys.ready, "records": services.records.ready, **checks}
+    health.started = True
+
+
+def _redis(settings: GatewaySettings, stack: AsyncExitStack) -> Redis | None:
+    if settings.redis_url is None:
+        return None
+    redis = Redis(settings.redis_url.get_secret_value())
+    stack.push_async_callback(redis.close)
+    return redis
 
 
 async def _listen_for_grpc(settings: GatewaySettings, state: State, stack: AsyncExitStack) -> None:
@@ -268,6 +299,15 @@ async def _discover(
     cluster = Cluster(kubernetes, access, served.apply)
     metrics.discovery_age.set_function(cluster.age_s)
     _run(cluster.watch(), stack)
+
+
+def _upload_limits(settings: GatewaySettings) -> UploadLimits:
+    return UploadLimits(
+        settings.image_bytes_max,
+        settings.image_pixels_max,
+        settings.upload_timeout_s,
+        images.USUAL | set(settings.image_kinds),
+    )
 
 
 def _limits(settings: GatewaySettings, rates: Rates) -> CallerLimits:

@@ -24,6 +24,7 @@ from gateway.records_client import Records as RecordsClient
 from gateway.served import ServedModel
 from gateway.uploads import Upload, UploadBudget, UploadLimits, patient_of, read_upload
 from gateway.upstream import Upstream
+from healthguard.idempotency import IdempotencyText
 from healthguard.problems import Forbidden, ValidationFailed, request_id_of
 from healthguard.sources import Network, address_of
 from healthguard.tokens import Caller as TokenCaller
@@ -259,9 +260,8 @@ ModelPredictor = Annotated[Predictor, Depends(_predictor)]
 Records = Annotated[RecordsClient, Depends(_records)]
 RequestId = Annotated[str, Depends(_request_id)]
 IdempotencyKey = Annotated[
-    str | None,
+    IdempotencyText | None,
     Header(
-        pattern=r"^[\x21-\x7e]{1,128}$",
         description="The same key again, with the same image, gives the first answer's record instead of a second one.",
     ),
 ]

@@ -7,21 +7,21 @@ as all else that this process does in Python. Here the walk is done once, when t
 reading of the signatures: handlers, their documentation and their tests are the same under either.
 
 What is not needed here is left to FastAPI: bodies that it would parse, cookies, functions that are no coroutines,
-overridden dependencies.
+overridden dependencies, answers of which a part is left out.
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, _effective_route_context_var
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -136,8 +136,9 @@ class DirectRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Return the handler, or FastAPI's where more is asked for than is done here."""
         usual: Handler = super().get_route_handler()
-        needs, field = needs_of(self.dependant), self.response_field
-        if needs is None or field is None or not isinstance(self.response_class, DefaultPlaceholder):
+        route = self._included()
+        needs, field = needs_of(route.dependant), route.response_field
+        if needs is None or field is None or _is_partial(route) or not _is_json(route):
             return usual
 
         async def handle(request: Request) -> Response:
@@ -147,12 +148,38 @@ class DirectRoute(APIRoute):
             answer = await _run(needs, request, response)
             if isinstance(answer, Response):
                 return answer
-            content = field.serialize_json(answer, by_alias=self.response_model_by_alias)
-            written = Response(content, self.status_code or 200, media_type="application/json")
+            content = field.serialize_json(answer, by_alias=route.response_model_by_alias)
+            written = Response(content, route.status_code or 200, media_type="application/json")
             written.raw_headers.extend(header for header in response.raw_headers if header[0] != b"content-length")
             return written
 
         return handle
+
+    def _included(self) -> APIRoute:
+        """
+        Return this route as `include_router` has it: with the dependencies that were given there.
+
+        FastAPI makes a handler for each inclusion, and tells of which by this variable, as its own method reads it. It
+        is no public name; a test would say that it has gone.
+        """
+        included = _effective_route_context_var.get()
+        return cast(APIRoute, included) if included is not None and included.original_route is self else self
+
+
+def _is_partial(route: APIRoute) -> bool:
+    """Tell whether parts of what the handler returns are left out of the answer."""
+    named = (route.response_model_include, route.response_model_exclude)
+    return (
+        any(each is not None for each in named)
+        or route.response_model_exclude_unset
+        or route.response_model_exclude_defaults
+        or route.response_model_exclude_none
+    )
+
+
+def _is_json(route: APIRoute) -> bool:
+    """Tell whether the answer is of the usual kind: nobody named another."""
+    return isinstance(route.response_class, DefaultPlaceholder)
 
 
 async def _run(needs: Sequence[Need], request: Request, response: Response) -> Any:

@@ -8,7 +8,6 @@ The gateway's own problems.
     ├── SeveralPictures      422  an animation: which picture is meant is not ours to guess
     ├── Indeterminate        422  the image is unlike anything the model knows (old paths only)
     ├── NoExplanation        422  the version that answers gives no heat map
-    ├── IdempotencyMismatch  422  the Idempotency-Key belongs to another request
     ├── UploadTooSlow        408  the body did not arrive in time
     ├── TooManyRequests      429  a caller asked too often
     ├── BadTensor            400  a tensor is not what the model takes (/v2)
@@ -64,12 +63,6 @@ class NoExplanation(Problem):
     """The version that answers has no heat map; without `explain` the same request gives a prediction."""
 
     status, slug, title = 422, "no-explanation", "This model does not explain its predictions"
-
-
-class IdempotencyMismatch(Problem):
-    """The Idempotency-Key was used before, for another image, model or patient."""
-
-    status, slug, title = 422, "idempotency-mismatch", "This Idempotency-Key was used for something else"
 
 
 class UploadTooSlow(Problem):
@@ -136,6 +129,12 @@ class NotStored(Unavailable):
     """
 
     slug, title = "not-stored", "The prediction could not be stored"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "It is not known whether the prediction was stored. "
+            "Send it again with an Idempotency-Key to have it stored once."
+        )
 
 
 class UpstreamUnavailable(Unavailable):

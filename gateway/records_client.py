@@ -11,12 +11,12 @@ from pydantic_core import from_json, to_json
 
 from gateway.metrics import PredictionMetrics
 from gateway.predictor import Outcome, remaining_s
-from gateway.problems import BadUpstream, IdempotencyMismatch, NotStored, UpstreamUnavailable
+from gateway.problems import BadUpstream, NotStored, UpstreamUnavailable
 from gateway.saves import Save, Saves
 from gateway.schemas import NewPrediction
 from gateway.uploads import Upload
 from gateway.upstream import Answer, Upstream
-from healthguard.problems import Forbidden, Problem, Unauthorized
+from healthguard.problems import Forbidden, IdempotencyMismatch, Problem, Unauthorized
 from healthguard.tokens import Caller
 
 log = structlog.get_logger()
@@ -26,9 +26,6 @@ ANONYMOUS_HEADER = "X-HealthGuard-Anonymous"
 JSON = {"Content-Type": "application/json"}
 REFUSALS: dict[str, type[Problem]] = {"idempotency-mismatch": IdempotencyMismatch, "patient-not-allowed": Forbidden}
 """Problems of records that the client has caused; any other refusal is between records and us."""
-AGAIN = (
-    "It is not known whether the prediction was stored. Send it again with an Idempotency-Key to have it stored once."
-)
 
 
 class _Saved(BaseModel):
@@ -125,7 +122,7 @@ class Records:
             return None
         if answer.status != 201:
             log.warning("predictions_not_stored", status=answer.status, problem=_slug(answer), count=len(saves))
-            raise NotStored(AGAIN)
+            raise NotStored
         try:
             found = _Saved.model_validate_json(answer.body).saved
         except ValidationError as exc:
@@ -148,7 +145,7 @@ class Records:
                 "POST", path, request_id=request_id, headers=headers, body=body, timeout_s=timeout_s
             )
         except UpstreamUnavailable as exc:
-            raise NotStored(AGAIN) from exc
+            raise NotStored from exc
 
 
 def new_record(outcome: Outcome, upload: Upload, patient: str | None) -> dict[str, Any]:
@@ -188,7 +185,7 @@ def _stored(answer: Answer) -> NewPrediction:
     slug = _slug(answer)
     log.warning("prediction_not_stored", status=answer.status, problem=slug)
     if answer.status >= 500 or answer.status == 429:
-        raise NotStored(AGAIN)
+        raise NotStored
     if answer.status == 401:
         raise Unauthorized("The access token does not hold.", error="invalid_token")
     raise REFUSALS.get(slug, BadUpstream)

@@ -10,7 +10,10 @@ The road not taken: a fixed window, in which everybody would wait, also where th
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
+
+import structlog
 
 from gateway.problems import NotStored
 from gateway.schemas import NewPrediction
@@ -104,7 +107,8 @@ class Saves:
         if not together:
             return
         self._under_way += 1
-        task = asyncio.create_task(self._send(together))
+        # In a context of its own: it is no part of the request whose end or timer happened to begin it.
+        task = asyncio.create_task(self._send(together), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -141,6 +145,7 @@ class Saves:
     async def _send_alone(self, waiting: _Waiting) -> None:
         if waiting.stored.done():
             return
+        structlog.contextvars.bind_contextvars(request_id=waiting.save.request_id)
         try:
             stored = await self._store_one(waiting.save, None)
         except Exception as exc:

@@ -13,6 +13,8 @@ from healthguard.sources import Network
 
 MIB = 1024 * 1024
 HMAC_KEY_BYTES = 32
+ASSETS_URL = r"^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9@._~-]+)*$"
+"""An origin and a path, of which nothing can be taken for more of a header or of a page."""
 
 
 class GatewaySettings(TokenSettings):
@@ -148,6 +150,13 @@ class GatewaySettings(TokenSettings):
 
     trusted_proxies: tuple[Network, ...] = ()
     """Networks from which X-Forwarded-For is believed, e.g. ["10.0.0.0/8"]; none: from whoever connects."""
+
+    assets_url: str | None = Field(default=None, max_length=512, pattern=ASSETS_URL)
+    """
+    Where the files of Swagger UI (the npm package swagger-ui-dist) lie, on a CDN or a server of one's own, e.g.
+    https://cdn.example.org/swagger-ui-dist@5.29.0; then GET /docs is the API's reference. Name a fixed version: whoever
+    can change these files can act with the token of whoever uses the page. None: there is no page.
+    """
 
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser; none by default, and never `*`."""

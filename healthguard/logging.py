@@ -9,7 +9,9 @@ are left out too, since they quote values; the type and the frames stay.
 import logging
 import sys
 import traceback
-from typing import Any, Literal
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -60,9 +62,29 @@ def configure_logging(
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=partial(_new_output, sys.stdout),
         cache_logger_on_first_use=True,
     )
+
+
+class _Output(structlog.WriteLogger):
+    """
+    Writes lines to standard output; where nobody reads it any more, or the disk behind it is full, they are lost.
+
+    A request must not fail because the log of it did: whoever collects logs restarts more often than we do.
+    """
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def _new_output(file: TextIO, *_: object) -> _Output:
+    return _Output(file)
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -11,6 +11,7 @@ Errors as `application/problem+json` (RFC 9457): one class per kind of error, fo
     ├── PayloadTooLarge     413  the body is longer than this path takes
     ├── UnsupportedMedia    415  the body is of a type that this path does not take
     ├── ValidationFailed    422  a field is missing or not valid
+    ├── IdempotencyMismatch 422  the Idempotency-Key was used for something else
     ├── HeadTooLarge        431  the request line or the headers are too long
     ├── Unavailable         503  something we need is away; try again
     └── InternalError       500  our fault; only the request id is told
@@ -182,6 +183,12 @@ class ValidationFailed(Problem):
 
     status, slug, title = 422, "validation-failed", "A field is missing or not valid"
     members: ClassVar[Mapping[str, type]] = {"errors": list}
+
+
+class IdempotencyMismatch(Problem):
+    """The Idempotency-Key was used before, for another request."""
+
+    status, slug, title = 422, "idempotency-mismatch", "This Idempotency-Key was used for something else"
 
 
 class HeadTooLarge(Problem):

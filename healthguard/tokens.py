@@ -196,13 +196,20 @@ class RememberingVerifier:
     """
     Checks each token once a minute: to check a signature costs a service more than to store what came with it.
 
-    A token whose key auth has withdrawn goes on working for that minute; an expired one does not.
+    A token whose key auth has withdrawn goes on working for that minute; an expired one does not. The minute is one of
+    a clock that nobody sets: were the time put back by an hour, a withdrawn key's tokens would go on for that hour.
     """
 
-    def __init__(self, verifier: Verifier, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._verifier = verifier
         self._clock = clock
-        self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._wall_clock = wall_clock
+        self._callers: OrderedDict[str, tuple[Caller, float, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Caller:
         """
@@ -211,12 +218,12 @@ class RememberingVerifier:
         Raises:
             Unauthorized, Unavailable: as `TokenVerifier.verify`.
         """
-        caller, until = self._callers.get(token, (None, 0.0))
+        caller, until, expires = self._callers.get(token, (None, 0.0, 0.0))
         now = self._clock()
-        if caller is not None and now < until:
+        if caller is not None and now < until and self._wall_clock() < expires:
             return caller
         caller = await self._verifier.verify(token)
-        self._callers[token] = caller, min(now + REMEMBERED_S, caller.expires_at.timestamp() + LEEWAY_S)
+        self._callers[token] = caller, now + REMEMBERED_S, caller.expires_at.timestamp() + LEEWAY_S
         self._callers.move_to_end(token)
         if len(self._callers) > REMEMBERED_MAX:
             self._callers.popitem(last=False)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Annotated, Any, TypedDict
 from uuid import UUID
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from prometheus_client import Counter
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,6 @@ from healthguard.problems import Unauthorized
 from healthguard.tokens import RememberingVerifier, bearer_token
 from records import cursors, pseudonyms
 from records.problems import GatewayOnly
-from records.schemas import IdempotencyText
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,6 @@ async def _caller_or_anonymous(request: Request, needs: Needs) -> tokens.Caller 
 
 
 CallerOrAnonymous = Annotated[tokens.Caller | None, Depends(_caller_or_anonymous)]
-
-
-IdempotencyKey = Annotated[IdempotencyText | None, Header(alias="Idempotency-Key")]
 
 
 async def _not_stored_by_others(response: Response) -> None:

@@ -5,8 +5,7 @@ The problems of the records service.
     ├── InvalidCursor       400  the cursor of a page is not one that we gave
     ├── GatewayOnly         403  only the gateway stores what a model answered
     ├── PatientNotAllowed   403  this caller may not say whom a prediction is about
-    ├── NotTheOwner         403  visible to this caller, but not theirs to change
-    └── IdempotencyMismatch 422  the Idempotency-Key was used for something else
+    └── NotTheOwner         403  visible to this caller, but not theirs to change
 """
 
 from healthguard.problems import Problem
@@ -34,9 +33,3 @@ class NotTheOwner(Problem):
     """The caller may read this record; to change or remove it is for who made it."""
 
     status, slug, title = 403, "not-the-owner", "Only who made a record may change or remove it"
-
-
-class IdempotencyMismatch(Problem):
-    """The Idempotency-Key was already used for another image, model or patient."""
-
-    status, slug, title = 422, "idempotency-mismatch", "This Idempotency-Key was used for something else"

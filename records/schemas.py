@@ -65,7 +65,6 @@ ImageHmac = Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]{1,16}:)?[0-9a
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=CURSOR_LENGTH_MAX)]
-IdempotencyText = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 Number = Annotated[int, Field(ge=1, le=_BIGINT_MAX)]
 """The integer id of the old paths."""
 

@@ -8,7 +8,6 @@ package's source and fails on any other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import SQLModel, col
 
-from healthguard.problems import NotFound, Unavailable
+from healthguard import idempotency
+from healthguard.problems import IdempotencyMismatch, NotFound, Unavailable
 from healthguard.tokens import Caller, Role
 from records.cursors import Position
-from records.problems import IdempotencyMismatch, NotTheOwner
+from records.problems import NotTheOwner
 from records.pseudonyms import Patient as SealedPatient
 from records.rows import Row
 from records.schemas import Correction, Filters, OldSummary, OutcomeCount, PredictionOut, Summary
@@ -97,20 +97,27 @@ _SAVED_COLUMNS = [column for column in _PREDICTIONS.columns if column.name != "n
 _INSERT = insert(_PREDICTIONS).returning(_PREDICTIONS.c.number)
 
 
-def _insert_under_key() -> Any:
+def _claim() -> Any:
     """
-    Return one statement that claims an Idempotency-Key and inserts the row only if the claim holds.
+    Return the statement that claims an Idempotency-Key: it gives a row only if the claim holds.
 
-    Of two at once the second waits for the first to commit, then inserts nothing. A key past its life is claimed anew.
+    Of two at once the second waits for the first to commit, then gets nothing. A key past its life is claimed anew.
     """
     new_key = {name: bindparam(f"key_{name}", type_=_KEYS.c[name].type) for name in _KEYS.columns.keys()}  # noqa: SIM118 - a collection of columns iterates over columns
     claim = upsert(_KEYS).values(new_key)
-    claimed = claim.on_conflict_do_update(
+    return claim.on_conflict_do_update(
         index_elements=["owner", "key"],
         set_={name: claim.excluded[name] for name in ("fingerprint", "prediction_id", "created_at")},
         where=_KEYS.c.created_at < bindparam("key_expired_before", type_=_KEYS.c.created_at.type),
-    )
-    claims = claimed.returning(_KEYS.c.prediction_id).cte("claimed")
+    ).returning(_KEYS.c.prediction_id)
+
+
+_CLAIM = _claim()
+
+
+def _insert_under_key() -> Any:
+    """Return one statement that claims an Idempotency-Key and inserts the row only if the claim holds."""
+    claims = _claim().cte("claimed")
     values = [bindparam(column.name, type_=column.type) for column in _SAVED_COLUMNS]
     return (
         insert(_PREDICTIONS)
@@ -168,20 +175,61 @@ async def insert_once(session: AsyncSession, row: Row, holder: KeyHolder, life: 
         Unavailable: the earlier row was removed in this very moment.
     """
     found = fingerprint(row)
-    now = row["created_at"]
-    key = {"owner": holder.owner, "key": holder.key, "fingerprint": found, "prediction_id": row["id"]}
-    key |= {"created_at": now, "expired_before": now - life}
-    values = row | {f"key_{name}": value for name, value in key.items()}
+    values = row | _key_values(holder, found, row["id"], row["created_at"], life)
     if (number := (await session.execute(_INSERT_UNDER_KEY, values)).scalar_one_or_none()) is not None:
         return _saved(session, row, number)
     return PredictionOut.model_validate(await _made_before(session, holder, found))
 
 
-async def _made_before(session: AsyncSession, holder: KeyHolder, found: bytes) -> Prediction:
-    """Return the row that was made under a key, if it was made for the same thing."""
+def _key_values(holder: KeyHolder, found: bytes, record_id: UUID, now: datetime, life: timedelta) -> dict[str, Any]:
+    """Return the parameters of a claim."""
+    key = {"owner": holder.owner, "key": holder.key, "fingerprint": found, "prediction_id": record_id}
+    key |= {"created_at": now, "expired_before": now - life}
+    return {f"key_{name}": value for name, value in key.items()}
+
+
+async def is_corrected(
+    session: AsyncSession, row: Prediction, correction: Correction, holder: KeyHolder, life: timedelta
+) -> bool:
+    """
+    Tell whether *correction* was made under this Idempotency-Key before; if not, it is from now on.
+
+    Args:
+        row: locked, so that of two repeats at once the second comes here when the first is through.
+        life: how long a key is remembered.
+
+    Raises:
+        IdempotencyMismatch: the key was used for something else.
+    """
+    found = idempotency.fingerprint("correction", str(row.id), correction.model_dump_json())
+    values = _key_values(holder, found, row.id, datetime.now(UTC), life)
+    if (await session.execute(_CLAIM, values)).scalar_one_or_none() is not None:
+        return False
+    await _check_key_was_for(session, holder, found)
+    return True
+
+
+async def _check_key_was_for(session: AsyncSession, holder: KeyHolder, found: bytes) -> None:
+    """
+    Return where a key that is taken was taken for the same request.
+
+    Raises:
+        IdempotencyMismatch: it was for another.
+    """
     first = await session.scalar(select(col(IdempotencyKey.fingerprint)).where(_is_key(holder)))
     if first is not None and first != found:
         raise IdempotencyMismatch
+
+
+async def _made_before(session: AsyncSession, holder: KeyHolder, found: bytes) -> Prediction:
+    """
+    Return the row that was made under a key, if it was made for the same thing.
+
+    Raises:
+        IdempotencyMismatch: it was made for another.
+        Unavailable: the row was removed in this very moment.
+    """
+    await _check_key_was_for(session, holder, found)
     row: Prediction | None = await session.scalar(visible_to(holder))
     if row is None:
         raise Unavailable
@@ -198,7 +246,7 @@ def fingerprint(row: Row) -> bytes:
     parts = [row["model"], row["image_hmac"], row["patient"]]
     if row["source"] == "client":
         parts += [row["outcome"], repr(row["confidence"]), row["filename"]]
-    return sha256("\0".join(part or "" for part in parts).encode()).digest()
+    return idempotency.fingerprint(*(part or "" for part in parts))
 
 
 async def know_patient(session: AsyncSession, patient: SealedPatient) -> None:

@@ -125,7 +125,7 @@ class Patient(RecordsTable, table=True):
 
 
 class IdempotencyKey(RecordsTable, table=True):
-    """A key that a caller sent with a save, and the row that it made; a repeat gets that row."""
+    """A key that a caller sent with a save or a correction, and its row; a repeat gets that row."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
@@ -139,7 +139,7 @@ class IdempotencyKey(RecordsTable, table=True):
 
     key: str = Field(sa_type=Text)
     fingerprint: bytes = Field(sa_type=LargeBinary)
-    """Hash of model, image and patient: the key may not be used again for another."""
+    """Hash of what was asked (of a save: model, image and patient): the key may not be used again for another."""
 
     prediction_id: UUID = Field(
         sa_column=Column(ForeignKey("predictions.id", ondelete="CASCADE"), nullable=False),

@@ -18,9 +18,10 @@ from gateway.deps import (
 from gateway.direct import DirectRoute
 from gateway.forwarding import Passed, forward
 from gateway.openapi import image_body, prediction_responses
-from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored, TooManyRequests
+from gateway.problems import BadUpstream, Indeterminate, NotStored, TooManyRequests
 from gateway.schemas import OldRisk, Prediction
 from gateway.served import ServedModel
+from healthguard.problems import IdempotencyMismatch
 
 router = APIRouter(prefix="/api", tags=["anemia, old names"], route_class=DirectRoute)
 

@@ -9,10 +9,11 @@ from gateway.deps import Caller, Deadline, IdempotencyKey, Image, ModelPredictor
 from gateway.direct import DirectRoute
 from gateway.openapi import image_body, prediction_responses
 from gateway.predictor import Outcome
-from gateway.problems import BadUpstream, IdempotencyMismatch, Indeterminate, NotStored
+from gateway.problems import BadUpstream, Indeterminate, NotStored
 from gateway.schemas import OldPrediction, OldPredictionAndRecord, OldRecord
 from gateway.served import ServedModel
 from gateway.uploads import Upload
+from healthguard.problems import IdempotencyMismatch
 
 router = APIRouter(prefix="/api", tags=["breast cancer, old names"], route_class=DirectRoute)
 

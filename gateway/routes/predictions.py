@@ -19,9 +19,9 @@ from gateway.direct import DirectRoute
 from gateway.explain import overlay
 from gateway.openapi import OVERLAY, image_body, prediction_responses
 from gateway.predictor import Outcome
-from gateway.problems import BadUpstream, IdempotencyMismatch, NoExplanation, NotStored
+from gateway.problems import BadUpstream, NoExplanation, NotStored
 from gateway.schemas import Explanation, NewPrediction
-from healthguard.problems import Forbidden
+from healthguard.problems import Forbidden, IdempotencyMismatch
 
 router = APIRouter(prefix="/api/v1", tags=["predictions"], route_class=DirectRoute)
 

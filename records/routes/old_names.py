@@ -9,10 +9,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from healthguard.problems import NotFound, Unauthorized, Unavailable, responses
+from healthguard.idempotency import IdempotencyKey
+from healthguard.problems import IdempotencyMismatch, NotFound, Unauthorized, Unavailable, responses
 from records import store
-from records.deps import Caller, CallerOrAnonymous, IdempotencyKey, Needs, NoStore, ReadSession, Session
-from records.problems import IdempotencyMismatch, NotTheOwner
+from records.deps import Caller, CallerOrAnonymous, Needs, NoStore, ReadSession, Session
+from records.problems import NotTheOwner
 from records.rows import client_row, old_record, old_result
 from records.schemas import PAGE_MAX, Number, OldCorrection, OldRecord, OldRecordIn, OldResult, OldSummary
 
@@ -73,11 +74,26 @@ async def read_old_record(number: Number, caller: Caller, session: ReadSession) 
 @router.put(
     "/predictions/{number}",
     summary="Correct a record",
-    responses=responses(Unauthorized, NotTheOwner, NotFound, Unavailable),
+    responses=responses(Unauthorized, NotTheOwner, NotFound, IdempotencyMismatch, Unavailable),
 )
-async def correct_old_record(number: Number, correction: OldCorrection, caller: Caller, session: Session) -> OldRecord:
-    """Correct any of the three fields; a model's answer that was overwritten is `source: client` from then on."""
+async def correct_old_record(
+    *,
+    number: Number,
+    correction: OldCorrection,
+    caller: Caller,
+    session: Session,
+    needs: Needs,
+    key: IdempotencyKey = None,
+) -> OldRecord:
+    """
+    Correct any of the three fields; a model's answer that was overwritten is `source: client` from then on.
+
+    The same `Idempotency-Key` again, for the same correction, changes nothing more, and answers with the row as it is.
+    """
     row = await store.get_old_record(session, caller, number, lock=True)
+    holder = store.KeyHolder.of(UUID(caller.subject), key) if key is not None else None
+    if holder and await store.is_corrected(session, row, correction, holder, needs.idempotency_life):
+        return old_record(row)
     return old_record(await store.correct_record(session, caller, row, correction))
 
 

@@ -7,7 +7,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from healthguard import tokens
-from healthguard.problems import NotFound, Unauthorized, Unavailable, ValidationFailed, responses
+from healthguard.idempotency import IdempotencyKey
+from healthguard.problems import (
+    IdempotencyMismatch,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    ValidationFailed,
+    responses,
+)
 from healthguard.tokens import Role
 from records import store
 from records.cursors import Position
@@ -15,7 +23,6 @@ from records.deps import (
     Caller,
     CallerOrAnonymous,
     Gateway,
-    IdempotencyKey,
     Needs,
     NoStore,
     ReadSession,
@@ -23,7 +30,7 @@ from records.deps import (
     Session,
     caller_with,
 )
-from records.problems import GatewayOnly, IdempotencyMismatch, InvalidCursor, NotTheOwner, PatientNotAllowed
+from records.problems import GatewayOnly, InvalidCursor, NotTheOwner, PatientNotAllowed
 from records.pseudonyms import Patient
 from records.rows import model_row
 from records.schemas import (
@@ -185,11 +192,27 @@ async def read_record(record_id: UUID, caller: Caller, session: ReadSession) -> 
     "/{record_id}",
     response_model=PredictionOut,
     summary="Correct a prediction",
-    responses=responses(Unauthorized, NotTheOwner, NotFound, Unavailable),
+    responses=responses(Unauthorized, NotTheOwner, NotFound, IdempotencyMismatch, Unavailable),
 )
-async def correct_record(record_id: UUID, correction: Correction, caller: Caller, session: Session) -> Prediction:
-    """Correct outcome, confidence or filename; a row whose finding was changed is `source: client` from then on."""
+async def correct_record(
+    *,
+    record_id: UUID,
+    correction: Correction,
+    caller: Caller,
+    session: Session,
+    needs: Needs,
+    key: IdempotencyKey = None,
+) -> Prediction:
+    """
+    Correct outcome, confidence or filename; a row whose finding was changed is `source: client` from then on.
+
+    The same `Idempotency-Key` again, for the same correction, changes nothing more, and answers with the row as it is:
+    a repeat that arrives late undoes nobody's later correction.
+    """
     row = await store.get_record(session, caller, record_id, lock=True)
+    holder = store.KeyHolder.of(UUID(caller.subject), key) if key is not None else None
+    if holder and await store.is_corrected(session, row, correction, holder, needs.idempotency_life):
+        return row
     _check_outcome(row, correction)
     _check_has_confidence(row, correction)
     return await store.correct_record(session, caller, row, correction)

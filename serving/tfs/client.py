@@ -1,5 +1,6 @@
 """A typed asyncio client of TensorFlow Serving's gRPC API; every call has a deadline."""
 
+import asyncio
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 FRAMED_BYTES_MIN = 4096
 FRAMES_MAX = 64
 """Forms of requests that a client remembers: a model, version, signature and shape each."""
+
+CLOSED = "the channel was closed"
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -250,8 +253,12 @@ async def _call(call: Any, request: object, timeout_s: float, metadata: Metadata
     """
     Make one call; gRPC's errors become ours.
 
+    A call that meets a closed channel, or under which the channel is closed, ends with gRPC's UsageError, or with the
+    CancelledError that else says that the waiting task was cancelled; neither went to a server that has answered.
+
     Raises:
-        CallFailed: any code but OK.
+        CallFailed: any code but OK; UNAVAILABLE where the channel was closed.
+        CancelledError: the task that waits was cancelled.
         ValueError: the deadline is not a positive, finite number of seconds.
     """
     if not 0 < timeout_s < math.inf:
@@ -260,3 +267,10 @@ async def _call(call: Any, request: object, timeout_s: float, metadata: Metadata
         return await call(request, timeout=timeout_s, metadata=list(metadata))
     except grpc.aio.AioRpcError as exc:
         raise CallFailed(exc.code(), exc.details() or "") from exc
+    except grpc.aio.UsageError as exc:
+        raise CallFailed(grpc.StatusCode.UNAVAILABLE, CLOSED) from exc
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CallFailed(grpc.StatusCode.UNAVAILABLE, CLOSED) from exc

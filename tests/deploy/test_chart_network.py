@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.deploy.charts import CHART, ROOT, Manifest, of_kind, pod_specs, template
+from gateway.open_inference_grpc import SERVICE as SERVICE_NAME
+from tests.deploy.charts import CHART, ROOT, Manifest, containers, of_kind, pod_specs, template
 
 Edge = tuple[str, str, int]
 
@@ -142,3 +144,44 @@ def test_the_grpc_door_is_open_only_where_there_is_one() -> None:
     service = of_kind(found, "Service")["hg-gateway"]["spec"]["ports"]
     assert [port["port"] for port in service] == [80, 8005]
     assert len(of_kind(template(), "Service")["hg-gateway"]["spec"]["ports"]) == 1
+
+
+@pytest.mark.parametrize(("door", "protocol"), [(False, "kubernetes.io/h2c"), (True, "https")], ids=["plain", "TLS"])
+def test_the_grpc_port_says_what_is_spoken_there(*, door: bool, protocol: str) -> None:
+    """Whoever reads the Service, such as a Gateway, speaks HTTP/2 there, by TLS where the door has it."""
+    values = {"gateway": {"settings": {"grpc_port": 8005}}, "internalTLS": {"enabled": door, "door": door}}
+    found = template(values)
+    (port,) = [each for each in of_kind(found, "Service")["hg-gateway"]["spec"]["ports"] if each["name"] == "grpc"]
+    assert port == {"name": "grpc", "port": 8005, "targetPort": "grpc", "protocol": "TCP", "appProtocol": protocol}
+    container = dict(containers(found))["Deployment/hg-gateway/gateway"]
+    assert {"name": "grpc", "containerPort": 8005} in container["ports"]
+    assert of_kind(found, "ConfigMap")["hg-gateway"]["data"]["GATEWAY_GRPC_PORT"] == "8005"
+
+
+def test_grpc_comes_in_by_an_ingress_of_its_own() -> None:
+    """With its own annotations, for the protocol's service alone, to the port that speaks it; the other has none."""
+    annotations = {"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"}
+    ingress = {"enabled": True, "grpc": {"enabled": True, "annotations": annotations}}
+    found = of_kind(template({"gateway": {"settings": {"grpc_port": 8005}}, "ingress": ingress}), "Ingress")
+    assert found["hg-gateway-grpc"]["metadata"]["annotations"] == annotations
+    (rule,) = found["hg-gateway-grpc"]["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert (rule["host"], path["path"]) == ("healthguard.example", f"/{SERVICE_NAME}")
+    assert path["backend"]["service"] == {"name": "hg-gateway", "port": {"name": "grpc"}}
+    assert "annotations" not in found["hg-gateway"]["metadata"]
+    own = ingress | {"grpc": {"enabled": True, "host": "grpc.example"}}
+    found = of_kind(template({"gateway": {"settings": {"grpc_port": 8005}}, "ingress": own}), "Ingress")
+    (tls,) = found["hg-gateway-grpc"]["spec"]["tls"]
+    assert (tls["hosts"], found["hg-gateway-grpc"]["spec"]["rules"][0]["host"]) == (["grpc.example"], "grpc.example")
+
+
+def test_grpc_comes_in_by_a_route_of_the_gateway_api() -> None:
+    """For the protocol's service alone, to the Service's port of that name."""
+    route = {"enabled": True, "parentRefs": [{"name": "door"}], "hostnames": ["grpc.example"]}
+    found = of_kind(template({"gateway": {"settings": {"grpc_port": 8005}}, "grpcRoute": route}), "GRPCRoute")
+    spec = found["hg-gateway-grpc"]["spec"]
+    (rule,) = spec.pop("rules")
+    assert spec == {"parentRefs": [{"name": "door"}], "hostnames": ["grpc.example"]}
+    assert rule["matches"] == [{"method": {"service": SERVICE_NAME}}]
+    assert rule["backendRefs"] == [{"name": "hg-gateway", "port": 8005}]
+    assert not of_kind(template(), "GRPCRoute")

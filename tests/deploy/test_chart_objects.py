@@ -12,8 +12,10 @@ from tests.deploy.charts import (
     PROFILES,
     ROOT,
     Refused,
+    Values,
     containers,
     lint,
+    merged,
     notes,
     of_kind,
     pod_specs,
@@ -23,12 +25,13 @@ from tests.deploy.charts import (
 
 EVERYTHING = {
     "operator": {"clusterWide": True},
-    "ingress": {"enabled": True},
+    "ingress": {"enabled": True, "grpc": {"enabled": True}},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "door"}], "hostnames": ["healthguard.example"]},
+    "grpcRoute": {"enabled": True, "parentRefs": [{"name": "door"}], "hostnames": ["grpc.healthguard.example"]},
     "internalTLS": {"enabled": True},
     "priorityClasses": {"create": True},
     "autoscaling": {"provider": "builtin"},
-    "gateway": {"autoscaling": {"enabled": True}},
+    "gateway": {"autoscaling": {"enabled": True}, "settings": {"grpc_port": 8005}},
 }
 """Values that turn on what the profiles leave off."""
 
@@ -78,7 +81,7 @@ def test_only_who_speaks_to_the_api_server_has_a_token() -> None:
     with_token = {name for name, spec in pod_specs(template(EVERYTHING)) if spec["automountServiceAccountToken"]}
     speaking = {"Deployment/hg-operator", "Job/hg-secrets", "Job/hg-crds", "Job/hg-leave"}
     assert with_token == speaking | {"Deployment/hg-gateway"}
-    by_file = template(EVERYTHING | {"gateway": {"discovery": "file"}})
+    by_file = template(merged(EVERYTHING, {"gateway": {"discovery": "file"}}))
     assert {name for name, spec in pod_specs(by_file) if spec["automountServiceAccountToken"]} == speaking
 
 
@@ -307,15 +310,30 @@ def test_extra_objects_are_templates() -> None:
     assert {"hg-one", "hg-two"} <= of_kind(template({"extraObjects": [one, other]}), "ConfigMap").keys()
 
 
+def _same_host(hosts: list[str]) -> Values:
+    """Return values by which both routes join one Gateway, and claim a host of the other's."""
+    route = {"enabled": True, "parentRefs": [{"name": "door"}]}
+    return {
+        "gateway": {"settings": {"grpc_port": 8005}},
+        "httpRoute": route | {"hostnames": ["a.example"]},
+        "grpcRoute": route | {"hostnames": hosts},
+    }
+
+
 def test_a_value_that_the_schema_cannot_judge_is_refused_by_name() -> None:
     """The message begins with what to set."""
-    for values, name in (
+    cases: tuple[tuple[Values, str], ...] = (
         ({"database": {"mode": "external"}}, "auth.database.existingSecret"),
         ({"gateway": {"existingSecret": "x"}}, "records.existingSecret"),
         ({"secrets": {"create": False}}, "existingSecret"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+        ({"grpcRoute": {"enabled": True}}, "grpcRoute.parentRefs"),
+        ({"grpcRoute": {"enabled": True, "parentRefs": [{"name": "door"}]}}, "gateway.settings.grpc_port"),
+        ({"ingress": {"grpc": {"enabled": True}}}, "gateway.settings.grpc_port"),
+        *((_same_host(hosts), "grpcRoute.hostnames") for hosts in (["a.example"], [])),
         ({"models": {"cancer": {"spec": {"traffic": {"stable": 9}}}}}, "models.cancer.spec.traffic.stable"),
-    ):
+    )
+    for values, name in cases:
         with pytest.raises(Refused, match=re.escape(name)):
             template(values)
 

@@ -52,6 +52,8 @@ BAD: list[tuple[Values, str]] = [
     ({"database": {"storage": {"size": "big"}}}, "size"),
     ({"secrets": {"creat": True}}, "creat"),
     ({"ingress": {"hosts": ["a"]}}, "hosts"),
+    ({"gateway": {"settings": {"assets_url": "http://cdn.example"}}}, "assets_url"),
+    ({"gateway": {"settings": {"assets_url": "https://cdn.example; script-src *"}}}, "assets_url"),
     ({"ingress": {"host": "https://a"}}, "host"),
     ({"ingress": {"tls": {"enabled": "yes"}}}, "enabled"),
     ({"internalTLS": {"source": "self-signed"}}, "source"),
@@ -177,7 +179,7 @@ def test_every_setting_is_set_and_every_variable_is_a_setting(service: str) -> N
     values: Values = {
         "internalTLS": {"enabled": True, "door": True},
         "networkPolicies": {"monitoringNamespaceSelector": {"matchLabels": {"a": "b"}}},
-        "gateway": {"redis": {"existingSecret": "redis"}, "settings": {"grpc_port": 8005}},
+        "gateway": {"redis": {"existingSecret": "redis"}, "settings": SAID_BY_SITES},
         "autoscaling": {"provider": "builtin"},
     }
     values = merged(values, {service: {"settings": {"otlp_endpoint": "http://collector:4318/v1/traces"}}})
@@ -190,9 +192,10 @@ def test_every_setting_is_set_and_every_variable_is_a_setting(service: str) -> N
     assert variables == {f"{service.upper()}_{name}".upper() for name in fields - NOT_SET[service]}
 
 
+SAID_BY_SITES = {"grpc_port": 8005, "assets_url": "https://cdn.example/swagger-ui-dist@5"}
+
 NOT_SET = {
-    # Where the models come from the API server there is no file of them; anybody may call the gateway; and its Service
-    # has one port, so that the Open Inference Protocol is spoken over HTTP there.
+    # Where the models come from the API server there is no file of them; and anybody may call the gateway.
     "gateway": {"models_file", "tls_client_ca_file"},
     # Its callers are known by their tokens.
     "auth": {"tls_client_ca_file"},

@@ -39,6 +39,22 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs: name the Gateway that the route joins" -}}
 {{- end -}}
+{{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) -}}
+{{- fail "grpcRoute.parentRefs: name the Gateway that the route joins" -}}
+{{- end -}}
+{{- if and .Values.grpcRoute.enabled (not .Values.gateway.settings.grpc_port) -}}
+{{- fail "grpcRoute.enabled: it needs gateway.settings.grpc_port, where it leads" -}}
+{{- end -}}
+{{- if and .Values.ingress.grpc.enabled (not .Values.gateway.settings.grpc_port) -}}
+{{- fail "ingress.grpc.enabled: it needs gateway.settings.grpc_port, where it leads" -}}
+{{- end -}}
+{{- if and .Values.grpcRoute.enabled .Values.httpRoute.enabled (deepEqual .Values.grpcRoute.parentRefs .Values.httpRoute.parentRefs) -}}
+{{- range $host := .Values.grpcRoute.hostnames | default (list "") -}}
+{{- if or (not $host) (not $.Values.httpRoute.hostnames) (has $host $.Values.httpRoute.hostnames) -}}
+{{- fail "grpcRoute.hostnames: name hosts that httpRoute.hostnames has not; a listener takes a host for one kind of route" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.internalTLS -}}
 {{- if and .enabled (eq .source "cert-manager") (not .certManager.issuerRef.name) -}}
 {{- fail "internalTLS.certManager.issuerRef.name: name the issuer" -}}

@@ -120,12 +120,29 @@ def test_paths_that_predict_take_a_timeout_and_those_that_store_a_key(document: 
         assert {"x-request-timeout", "idempotency-key"} <= headers_of(document, path)
     assert "x-request-timeout" in headers_of(document, "/api/inference/predict")
     assert "x-request-timeout" in headers_of(document, "/v2/models/{model}/infer")
-    assert "idempotency-key" in headers_of(document, "/api/predictions")
 
 
-def headers_of(document: Document, path: str) -> set[str]:
-    """Return the headers that a POST there takes, in lower case."""
-    found = document["paths"][path]["post"]["parameters"]
+# Predictions that nobody keeps, log-ins, and searches; docs/api-versions.md, "Sent again", says why log-ins are here.
+STORES_NOTHING = {
+    *("/api/inference/predict", "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"),
+    *("/api/auth/login", "/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/auth/token"),
+    "/api/v1/predictions/search",
+}
+
+
+def test_whatever_stores_takes_an_idempotency_key(document: Document) -> None:
+    """What is sent must be safe to send again; whoever adds a path decides whether it stores something."""
+    takes_none = {
+        path
+        for path, method, _operation in operations(document)
+        if method in {"post", "put", "patch"} and "idempotency-key" not in headers_of(document, path, method)
+    }
+    assert takes_none == STORES_NOTHING
+
+
+def headers_of(document: Document, path: str, method: str = "post") -> set[str]:
+    """Return the headers that a method takes there, in lower case."""
+    found = document["paths"][path][method].get("parameters", [])
     return {parameter["name"].lower() for parameter in found if parameter["in"] == "header"}
 
 

@@ -82,8 +82,8 @@ def test_migrate_twice_at_once_takes_each_step_once(environment: dict[str, str],
         outcomes.append(json.loads(out))
 
     assert sorted((outcome["before"] or "", outcome["after"]) for outcome in outcomes) == [
-        ("", "0001"),
-        ("0001", "0001"),
+        ("", "0002"),
+        ("0002", "0002"),
     ]
 
 

@@ -91,6 +91,23 @@ def test_migrations_make_the_tables_as_declared(auth_dsn: str, monkeypatch: pyte
     alembic.command.check(alembic_config(MIGRATIONS))
 
 
+def test_upgrade_keeps_people_and_lets_the_version_before_go_on(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While pods are replaced, old ones still run on the new schema: they write people without a thought of keys."""
+    monkeypatch.setenv("AUTH_DSN", postgres.create_database("auth_upgraded"))
+    columns = "subject, email, email_folded, password_hash, role"
+    person = f"INSERT INTO users ({columns}) VALUES (gen_random_uuid(), '{{0}}', '{{0}}', 'x', 'patient')"
+    alembic.command.upgrade(alembic_config(MIGRATIONS), "0001")
+    postgres.cluster.run_sql(person.format("before"), database="auth_upgraded")
+
+    alembic.command.upgrade(alembic_config(MIGRATIONS), "head")
+    postgres.cluster.run_sql(person.format("after"), database="auth_upgraded")
+
+    found = postgres.cluster.run_sql("SELECT string_agg(email, ' ' ORDER BY id) FROM users", database="auth_upgraded")
+    assert found.strip() == "before after"
+
+
 def test_migrations_can_be_taken_back(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """All steps down and up again end where they began."""
     monkeypatch.setenv("AUTH_DSN", postgres.create_database("auth_steps"))

@@ -35,8 +35,10 @@ async def test_logs_and_metrics_hold_no_email_password_or_token(written: StringI
     credentials, unknown = await register(client), factories.credentials()
     begun = (await client.post("/v1/auth/login", json=credentials)).json()
     headers = await authorization(client, credentials)
-    key = (await client.post("/v1/auth/keys", json={"name": "key-canary"}, headers=headers)).json()["key"]
-    await client.post("/v1/auth/register", json=credentials)
+    keyed = headers | {"Idempotency-Key": "idempotency-canary"}
+    key = (await client.post("/v1/auth/keys", json={"name": "key-canary"}, headers=keyed)).json()["key"]
+    await client.post("/v1/auth/keys", json={"name": "key-canary"}, headers=keyed)
+    await client.post("/v1/auth/register", json=credentials, headers=keyed)
     await client.post("/v1/auth/login", json=unknown)
     await client.post("/v1/auth/token", json={"api_key": key})
     token = begun["refresh_token"]
@@ -55,4 +57,4 @@ async def test_logs_and_metrics_hold_no_email_password_or_token(written: StringI
     assert "login_accepted" in logged
     assert "login_refused" in logged
     assert "refresh_token_reused" in logged
-    assert [secret for secret in [*secrets, "key-canary"] if secret in logged + metrics] == []
+    assert [secret for secret in [*secrets, "key-canary", "idempotency-canary"] if secret in logged + metrics] == []

@@ -69,12 +69,14 @@ async def test_request_passes_with_allowed_headers_only(echo: tuple[Echo, Door])
             "Connection": "keep-alive, x-hop",
             "X-Hop": "1",
             "X-Request-Id": "from-the-client-1",
+            "Idempotency-Key": "k-1",
         },
     )
     (seen,) = service.requests
     assert (seen["method"], seen["path"], seen["query"]) == ("PUT", "/predictions/42", "a=%C3%A4&b=1%2B1")
     assert seen["body"] == b'{"filename":"x.png"}'
     assert seen["headers"]["authorization"] == token["Authorization"]
+    assert seen["headers"]["idempotency-key"] == "k-1"
     assert seen["headers"]["x-request-id"] == response.headers["X-Request-Id"] != "from-the-client-1"
     assert seen["headers"]["x-forwarded-for"] == "127.0.0.1"
     assert not {"x-healthguard-gateway", "x-healthguard-anonymous", "cookie", "x-hop"} & seen["headers"].keys()

@@ -187,3 +187,56 @@ async def test_id_of_another_form_is_refused(client: httpx.AsyncClient, me: dict
     answer = await client.get(f"{URL}/{record_id}", headers=me)
 
     assert problem(answer)[0] in {404, 422}
+
+
+async def correct(client: httpx.AsyncClient, path: str, correction: dict[str, Any], headers: dict[str, str]) -> Any:
+    """Correct a row under the key `k-1`, and return the answer."""
+    return await client.put(path, json=correction, headers=headers | {"Idempotency-Key": "k-1"})
+
+
+@pytest.mark.parametrize(("old", "name"), [(False, "outcome"), (True, "prediction")], ids=["v1", "old name"])
+async def test_correction_again_under_its_key_undoes_no_later_one(
+    client: httpx.AsyncClient, me: dict[str, str], database: Any, *, old: bool, name: str
+) -> None:
+    """A repeat that arrives late answers with the row as it is, and another row or correction is a mistake."""
+    records = [await save(client, me), await save(client, me)]
+    path, another = (f"/predictions/{each['number']}" if old else f"{URL}/{each['id']}" for each in records)
+
+    first = await correct(client, path, {name: "Negative"}, me)
+    await client.put(path, json={name: "Positive"}, headers=me)
+    again = await correct(client, path, {name: "Negative"}, me)
+
+    assert (first.status_code, first.json()[name]) == (200, "Negative")
+    assert (again.status_code, again.json()[name]) == (200, "Positive")
+    assert problem(await correct(client, path, {name: "Positive"}, me)) == (422, "idempotency-mismatch")
+    assert problem(await correct(client, another, {name: "Negative"}, me)) == (422, "idempotency-mismatch")
+    await database.execute("update idempotency_keys set created_at = now() - interval '25 hours'")
+    assert (await correct(client, path, {name: "Negative"}, me)).json()[name] == "Negative"
+
+
+async def test_key_of_a_save_is_none_of_a_correction(client: httpx.AsyncClient, me: dict[str, str]) -> None:
+    """One key, one request: neither takes the other's answer for its own."""
+    record = await save(client, me, "k-1")
+
+    refused = await correct(client, f"{URL}/{record['id']}", {"outcome": "Negative"}, me)
+
+    assert problem(refused) == (422, "idempotency-mismatch")
+
+
+async def test_refused_correction_does_not_use_its_key_up(client: httpx.AsyncClient, me: dict[str, str]) -> None:
+    """Key and correction are one transaction."""
+    record = await save(client, me)
+    path = f"{URL}/{record['id']}"
+
+    assert problem(await correct(client, path, {"outcome": "HIGH"}, me)) == (422, "validation-failed")
+    assert (await correct(client, path, {"outcome": "Negative"}, me)).status_code == 200
+
+
+async def test_removed_row_is_not_found_by_a_repeated_correction(client: httpx.AsyncClient, me: dict[str, str]) -> None:
+    """The key goes with the row; nothing is made anew."""
+    record = await save(client, me)
+    path = f"{URL}/{record['id']}"
+    await correct(client, path, {"outcome": "Negative"}, me)
+    await client.delete(path, headers=me)
+
+    assert problem(await correct(client, path, {"outcome": "Negative"}, me)) == (404, "not-found")

@@ -74,15 +74,28 @@ async def teapot(who: Annotated[str, Depends(caller)]) -> Response:
     return Response(who.encode(), 418)
 
 
+async def gate(x_gate: Annotated[str | None, Header()] = None) -> None:
+    """Let in who says the word; given where the router is included."""
+    events.append("gate")
+    if x_gate != "open":
+        raise Forbidden
+
+
 def application(kind: type[APIRoute]) -> FastAPI:
     """Return the application under one kind of route."""
     router = APIRouter(route_class=kind)
     router.post("/things/{name}", status_code=201)(handle)
     router.get("/teapot", response_model=Answer)(teapot)
+    router.get("/named/{name}", response_model_include={"name", "tag"})(handle)
+    router.get("/numbered/{name}", response_model_exclude={"name"})(handle)
+    router.get("/short/{name}", response_model_exclude_none=True)(handle)
+    router.get("/set/{name}", response_model_exclude_unset=True)(handle)
+    router.get("/odd/{name}", response_model_exclude_defaults=True)(handle)
     app = FastAPI(telemetry=NO_TELEMETRY)
     app.add_middleware(RequestContext, http_metrics=HttpMetrics(), trust_request_id=True)
     problems.install(app)
     app.include_router(router)
+    app.include_router(router, prefix="/gated", dependencies=[Depends(gate)])
     return app
 
 
@@ -107,6 +120,9 @@ async def asked(app: FastAPI, method: str, path: str, headers: dict[str, str]) -
         ("POST", "/things/a?other=1", {"Authorization": "Bearer x"}),
         ("GET", "/teapot", {"X-Caller": "ann"}),
         ("GET", "/things/a", {}),
+        ("POST", "/gated/things/a", {}),
+        ("POST", "/gated/things/a", {"X-Gate": "open", "X-Tag": "red"}),
+        *(("GET", f"/{part}/a", {}) for part in ("named", "numbered", "short", "set", "odd")),
     ],
     ids=str,
 )
@@ -114,6 +130,15 @@ async def test_direct_route_does_what_fastapi_does(method: str, path: str, heade
     """Status, body, headers, and which functions run in which order: each once, the open one closed at the end."""
     expected = await asked(application(APIRoute), method, path, headers)
     assert await asked(application(DirectRoute), method, path, headers) == expected
+
+
+async def test_direct_route_heeds_what_is_asked_for_where_it_is_included() -> None:
+    """A guard that `include_router` is given stands before every handler; without its word nothing is done."""
+    app = application(DirectRoute)
+    status, *_, done = await asked(app, "POST", "/gated/things/a", {})
+    assert (status, done) == (403, ["gate"])
+    status, *_, done = await asked(app, "POST", "/gated/things/a", {"X-Gate": "open"})
+    assert (status, done[0], done[-2:]) == (201, "gate", ["handled", "closed"])
 
 
 async def test_direct_route_leaves_overrides_to_fastapi() -> None:

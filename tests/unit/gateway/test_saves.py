@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+import structlog
 
 from gateway import saves
 from gateway.problems import NotStored
@@ -52,10 +53,17 @@ class Store:
     refuses: bool = False
     fails: bool = False
     forbidden: int | None = None
+    contexts: list[str | None] = field(default_factory=list)
+    """The request that each call was made for, as its log lines would say; None where it is for several."""
+
+    def note_context(self) -> None:
+        """Note whose a log line would be."""
+        self.contexts.append(structlog.contextvars.get_contextvars().get("request_id"))
 
     async def one(self, each: Save, _timeout_s: float | None) -> NewPrediction:
         """Store one."""
         self.alone.append(int(each.request_id))
+        self.note_context()
         await self.open.wait()
         if int(each.request_id) == self.forbidden:
             raise Forbidden
@@ -64,6 +72,7 @@ class Store:
     async def many(self, together: Sequence[Save]) -> Sequence[NewPrediction] | None:
         """Store several."""
         self.calls.append([int(each.request_id) for each in together])
+        self.note_context()
         await self.open.wait()
         if self.fails:
             raise NotStored
@@ -153,6 +162,25 @@ async def test_refused_together_are_stored_one_by_one() -> None:
     assert store.alone == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("refuses", "expected"), [(False, ["0", None]), (True, ["0", None, "1", "2"])], ids=["together", "one by one"]
+)
+async def test_call_speaks_of_no_other_request(*, refuses: bool, expected: list[str | None]) -> None:
+    """Log lines of a call for several name none of them, not the one whose end began it; those for one name it."""
+    store = Store(refuses=refuses)
+    bringing = store.saves()
+
+    async def one(number: int) -> NewPrediction:
+        structlog.contextvars.bind_contextvars(request_id=str(number))
+        return await bringing.store(save(number), PATIENCE_S)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(3)]
+    await begun(tasks)
+    store.open.set()
+    await asyncio.gather(*tasks)
+    assert store.contexts == expected
+
+
 async def test_failed_call_fails_all_that_were_in_it_and_no_later_one() -> None:
     """Nobody is told that something is stored which is not known to be."""
     store = Store(fails=True)
@@ -196,8 +224,9 @@ async def test_wait_ends_with_its_own_time(monkeypatch: pytest.MonkeyPatch) -> N
     bringing = store.saves()
     first = asyncio.create_task(bringing.store(save(0), PATIENCE_S))
     await begun([first])
-    with pytest.raises(NotStored):
+    with pytest.raises(NotStored) as late:
         await bringing.store(save(1), 0.01)
+    assert "Idempotency-Key" in (late.value.detail or "")
     store.open.set()
     await first
 

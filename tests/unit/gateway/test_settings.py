@@ -51,6 +51,13 @@ def test_settings_refuse_to_start_without(name: str) -> None:
         ("image_pixels_max", 10**9),
         ("models_cert_file", "hunter2"),
         ("redis_url", "http://hunter2"),
+        ("assets_url", "http://hunter2.example"),
+        ("assets_url", "https://hunter2.example; script-src *"),
+        ("assets_url", 'https://hunter2.example/"><script>'),
+        ("assets_url", "https://*.hunter2.example"),
+        ("assets_url", "https://name:hunter2@cdn.example"),
+        ("assets_url", "https://hunter2.example/a?b"),
+        ("assets_url", "https://hunter2.example/\n"),
         ("unknown", "hunter2"),
     ],
 )

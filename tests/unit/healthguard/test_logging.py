@@ -2,6 +2,10 @@
 
 import json
 import logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -48,6 +52,27 @@ def test_log_of_an_exception_has_its_type_and_frames_but_not_its_text(capsys: py
     assert [line["exception"] for line in out] == ["ValueError", "ValueError"]
     assert SECRET not in json.dumps(out)
     assert "test_logging.py" in json.dumps(out[0]["frames"])
+
+
+@pytest.mark.parametrize("broken", ["a pipe that nobody reads", "/dev/full"])
+def test_log_that_cannot_be_written_harms_nobody(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that is gone, or a full disk, loses lines: no request fails for them."""
+    if broken == "/dev/full":
+        out = Path(broken).open("w", encoding="utf-8")  # noqa: SIM115 - closed below, where that fails, too
+    else:
+        read, write = os.pipe()
+        os.close(read)
+        out = os.fdopen(write, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    try:
+        configure_logging("gateway")
+        for _ in range(2):
+            structlog.get_logger().info("prediction_served")
+        with pytest.raises(OSError, match=r"pipe|space"):
+            print("It is really broken.", file=out, flush=True)
+    finally:
+        with suppress(OSError):
+            out.close()
 
 
 def test_log_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:

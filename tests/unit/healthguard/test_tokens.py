@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hmac
+import inspect
 import json
 import time
 from typing import Any
@@ -267,7 +268,7 @@ class Counting:
 
 async def test_remembered_token_is_checked_once_a_minute(issuer: Issuer) -> None:
     """The same caller, without the work, and not for longer than it may be."""
-    now, counting = [time.time()], Counting(issuer)
+    now, counting = [0.0], Counting(issuer)
     remembering = RememberingVerifier(counting, clock=lambda: now[0])
     token = issuer.token(Role.DOCTOR)
 
@@ -281,11 +282,25 @@ async def test_remembered_token_is_checked_once_a_minute(issuer: Issuer) -> None
 async def test_remembered_token_ends_when_it_expires(issuer: Issuer) -> None:
     """What is remembered never outlives the token."""
     now, counting = [time.time()], Counting(issuer)
-    remembering = RememberingVerifier(counting, clock=lambda: now[0])
+    remembering = RememberingVerifier(counting, wall_clock=lambda: now[0])
     token = issuer.token(exp=int(now[0]) + 10)
 
     await remembering.verify(token)
     now[0] += 11 + LEEWAY_S
+    await remembering.verify(token)
+    assert counting.checked == 2
+
+
+async def test_remembered_token_is_checked_again_though_the_time_was_put_back(issuer: Issuer) -> None:
+    """Whatever somebody sets the clock to, a minute is a minute."""
+    assert inspect.signature(RememberingVerifier).parameters["clock"].default is time.monotonic
+    passed, wall, counting = [0.0], [time.time()], Counting(issuer)
+    remembering = RememberingVerifier(counting, clock=lambda: passed[0], wall_clock=lambda: wall[0])
+    token = issuer.token()
+
+    await remembering.verify(token)
+    passed[0] += REMEMBERED_S + 1
+    wall[0] -= 3600
     await remembering.verify(token)
     assert counting.checked == 2
 

@@ -1,11 +1,16 @@
-"""How requests are written: as protobuf would, whatever is in the picture."""
+"""How requests are written: as protobuf would, whatever is in the picture; and how calls end that no server ends."""
 
+import asyncio
+
+import grpc
 import numpy as np
 import pytest
 
-from serving.tfs.client import FRAMES_MAX, Client
+from serving.tfs.client import CLOSED, FRAMES_MAX, CallFailed, Client
 from serving.tfs.protos import PredictRequest
 from serving.tfs.tensors import Array, to_array
+from tests.factories import contract
+from tests.fakes import FakeModelServer
 
 SHAPE = (1, 64, 64, 3)
 
@@ -59,3 +64,40 @@ async def test_forms_that_are_remembered_are_few(client: Client) -> None:
         *_, read = asked(client._written("cancer", 1, "", {"image": picture}))
         np.testing.assert_array_equal(read["image"], picture)
     assert len(client._frames) == FRAMES_MAX
+
+
+async def held(server: FakeModelServer, client: Client) -> "asyncio.Task[object]":
+    """Return a prediction that has come to the server, and waits there."""
+    task: asyncio.Task[object] = asyncio.create_task(
+        client.predict("cancer", 1, "serving_default", {"image": np.zeros(SHAPE, np.uint8)}, timeout_s=60.0)
+    )
+    async with asyncio.timeout(60):
+        while not server.predict_calls:
+            await asyncio.sleep(0.01)
+    return task
+
+
+async def test_call_under_which_the_channel_is_closed_is_unavailable() -> None:
+    """Nobody cancelled who waits for it: as a CancelledError it would end a request without an answer, and no retry."""
+    async with FakeModelServer(contract(), hold=asyncio.Event()) as server:
+        client = Client(server.address)
+        task = await held(server, client)
+        await client.close()
+        with pytest.raises(CallFailed) as cut:
+            await task
+        with pytest.raises(CallFailed) as refused:
+            await client.status("cancer", timeout_s=5.0)
+    for failed in (cut.value, refused.value):
+        assert (failed.code, failed.details) == (grpc.StatusCode.UNAVAILABLE, CLOSED)
+
+
+async def test_call_whose_task_is_cancelled_stays_cancelled() -> None:
+    """Whoever leaves, or whose time is over, is not told of a server's failure instead."""
+    async with FakeModelServer(contract(), hold=asyncio.Event()) as server, Client(server.address) as client:
+        task = await held(server, client)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await (await held(server, client))
