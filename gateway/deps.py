@@ -34,7 +34,8 @@ SMALL_IMAGE_BYTES_MAX = 5 * 1024 * 1024 - 1
 """POST /api/predict has always taken images below 5 MB."""
 
 
-REQUEST_TIMEOUT_MAX_S = 3600.0
+REQUEST_TIMEOUT_MIN_S, REQUEST_TIMEOUT_MAX_S = 0.1, 3600.0
+"""Less than the shortest is a mistake (milliseconds for seconds, a sum gone wrong): nothing could be answered in it."""
 
 
 class State(TypedDict):
@@ -173,7 +174,7 @@ async def deadline_of(request: Request) -> float:
 
 def _seconds(text: str) -> float:
     """
-    Return a positive number of seconds, an hour at most.
+    Return a number of seconds, from a tenth to an hour.
 
     Raises:
         ValidationFailed: it is none.
@@ -182,7 +183,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= REQUEST_TIMEOUT_MAX_S:
+    if not REQUEST_TIMEOUT_MIN_S <= seconds <= REQUEST_TIMEOUT_MAX_S:
         raise ValidationFailed(errors=[{"location": "header.x-request-timeout", "code": "invalid"}])
     return seconds
 

@@ -72,7 +72,7 @@ REQUEST_TIMEOUT = {
     "in": "header",
     "required": False,
     "description": "How long the answer is worth waiting for; seconds. A bound of ours holds all the same.",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+    "schema": {"type": "number", "minimum": 0.1, "maximum": 3600},
 }
 
 
