@@ -74,8 +74,8 @@ class Fault:
     @property
     def name(self) -> str:
         """What a person calls it."""
-        late = "late" if self.delay_s and self.events is None else self.ending
-        return f"{self.status or self.lost or late}"
+        watch = "410" if self.ending == "expired" else self.ending
+        return f"{self.status or self.lost or ('late' if self.delay_s else watch)}"
 
 
 Judge = Callable[[Call], Fault | None]
@@ -101,7 +101,8 @@ def bad_day(seed: int, share: float) -> Judge:
     # There are few of them, so chance would leave some out.
     watches = itertools.cycle(
         (
-            Fault(status=410),
+            # Not as a status: a real API server says so in the stream.
+            Fault(events=0, ending="expired"),
             Fault(status=500),
             Fault(events=0),
             Fault(events=2),

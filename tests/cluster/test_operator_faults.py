@@ -148,7 +148,7 @@ def test_bad_days_end_in_the_same_state(place: Place, proxy: Proxy, tmp_path: Pa
         assert operator.starts == 1
     tell(f"faults {dict(proxy.faults)}; calls {sorted(used.values())}, in a quiet life {calls}")
     assert {"409", "429", "500", "503", "before", "after", "late"} <= set(proxy.faults) or not PROVE
-    assert {"410", "cut", "expired"} <= set(proxy.faults)
+    assert {"410", "cut"} <= set(proxy.faults)
     assert max(used.values()) <= calls * 4
     wait_until(lambda: not place.orphans(), "what belongs to nobody to go", _LIFE_S)
 
