@@ -154,7 +154,7 @@ def _read(payload: bytes) -> Approval:
             _time(predicate["approved"]),
             _time(predicate["expires"]),
         )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Malformed("what is signed is no approval of a model version") from error
 
 

@@ -26,6 +26,12 @@ from typing import Any
 from serving.operator.findings import Finding
 from serving.operator.observe import Child, Observed
 
+KINDS = (
+    *("Scheduled", "ArtifactVerified", "Approved", "Loaded", "GoldenTestPassed"),
+    *("TrafficReady", "VersionsServed", "RolloutBlocked", "Autoscaled", "Ready", "Reconciling", "Stalled"),
+)
+"""The conditions by name."""
+
 _SPLIT_TOLD = 2.0
 """Percent points by which the measured split must have moved to be told again: each telling wakes every watcher."""
 
@@ -45,12 +51,16 @@ def summary(ready: Finding) -> dict[str, Finding]:
 def worst(steps: Iterable[dict[str, Finding]]) -> dict[str, Finding]:
     """Return for each step what is so of the version that is furthest from having done it; the first one at a tie."""
     found: dict[str, Finding] = {}
-    order = ("False", "Unknown", "True")
     for of_version in steps:
         for kind, finding in of_version.items():
-            if kind not in found or order.index(finding.status) < order.index(found[kind].status):
+            if kind not in found or order(finding) < order(found[kind]):
                 found[kind] = finding
     return found
+
+
+def order(found: Finding) -> tuple[int, bool]:
+    """Return what the worse of two findings is the smaller by; what is tolerated hides no failure that is not."""
+    return ("False", "Unknown", "True").index(found.status), found.tolerated
 
 
 def name_taken(foreign: Sequence[Child]) -> Finding:
@@ -90,8 +100,7 @@ def _since(before: dict[str, Any] | None, finding: Finding, now: str) -> str:
 def _last_failure(observed: Observed, findings: Mapping[str, Finding], now: str) -> dict[str, Any] | None:
     """Return the failure to remember: the one that is, or else the one that was."""
     before: dict[str, Any] | None = observed.status.get("lastFailure")
-    bad = (found for found in findings.values() if found.status == "False" and (found.stalled or found.pod))
-    found = next(bad, None)
+    found = min((found for found in findings.values() if found.failed), key=order, default=None)
     if found is None:
         return before
     if before and (before.get("reason"), before.get("version", 0)) == (found.reason, found.version):

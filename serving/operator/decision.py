@@ -60,7 +60,9 @@ def decide(asked: Asked, revisions: Mapping[int, str], look: Look, now: datetime
     views = {number: _view(asked, number, revisions.get(number), now) for number in numbers}
     steps = {number: findings.steps(views[number]) for number in revisions}
     state = _rollout(asked, views, steps, look, now)
-    decided = sizes.decide(asked, state)
+    if state is not None and state.phase == "Promoted":
+        steps[asked.stable] = findings.spare(steps[asked.stable])
+    decided = sizes.decide(asked, state, hold=_fails(steps[asked.stable]))
     rolling = {number: sizes.rolling(asked, number, revision) for number, revision in revisions.items()}
     blocked = dict(decided.blocked) | {number: found for number, found in rolling.items() if found is not None}
     decided = replace(decided, blocked=blocked)
@@ -159,7 +161,13 @@ def _answering(
         # It was promoted, and taken back: whoever is there answers better than it.
         return stable
     complete = findings.served(new, steps[stable].values()).status == "True"
-    return stable if complete or _outgrown(asked, decided, old) else before
+    outgrown = _outgrown(asked, decided, old) and not _fails(steps[stable])
+    return stable if complete or outgrown else before
+
+
+def _fails(found: Mapping[str, Finding]) -> bool:
+    """Tell whether pods of a successor failed: until that is mended the version before gives nothing more up for it."""
+    return any(finding.failed for finding in found.values())
 
 
 def _outgrown(asked: Asked, decided: Sizes, old: View) -> bool:

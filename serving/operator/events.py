@@ -60,7 +60,8 @@ def _of_approval(before: Status, after: Status) -> _Told | None:
     """Return a turn of an approval between in force and not, which Ready does not tell: what serves goes on."""
     was, approved = _condition(before, "Approved"), _condition(after, "Approved")
     lost = approved.get("status") == "False"
-    turned = lost != (was.get("status") == "False") and bool(approved)
+    # Unknown is no turn: pods of a changed spec are not looked at yet.
+    turned = lost != (was.get("status") == "False") and approved.get("status") in ("True", "False")
     if not turned or _condition(after, "Ready")["reason"] == approved["reason"]:
         return None
     return _Told(approved["reason"], approved["message"], bad=lost)

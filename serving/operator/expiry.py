@@ -31,12 +31,13 @@ def read(text: str) -> datetime | None:
     """Return the time that a stager left; None where it left none: nobody was asked, or it is of an older release."""
     try:
         found = datetime.fromisoformat(json.loads(text[:BYTES_MAX])[_KEY])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        # Without a zone it could be meant hours earlier or later.
+        return None if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    # Without a zone it could be meant hours earlier or later.
-    return None if found.tzinfo is None else found
 
 
 def over_s(expires: datetime, now: datetime) -> float:
     """Return for how long an approval has been over, seconds; below 0: so long it is not yet."""
-    return (now - (expires + SKEW)).total_seconds()
+    # In this order: a time near the end of the calendar has none after it.
+    return (now - expires - SKEW).total_seconds()

@@ -5,7 +5,7 @@ Every reason and message goes word for word into a condition, where `kubectl des
 so and, where somebody has to act, what to do.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -43,6 +43,11 @@ class Finding:
     version: int = 0
     """The version that it is about; 0: none of them in particular."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong, rather than is waited for."""
+        return self.status == "False" and (self.stalled or bool(self.pod))
+
 
 @dataclass(frozen=True)
 class View:
@@ -74,6 +79,12 @@ def steps(view: View) -> dict[str, Finding]:
         found["Approved"] = approved
     found |= {"Loaded": _loaded(view), "GoldenTestPassed": _golden(view)}
     return {kind: replace(finding, version=view.version) for kind, finding in found.items()}
+
+
+def spare(found: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings of a version that is kept for a person's abort alone: its approval's end stops nothing."""
+    lost = {kind: finding for kind, finding in found.items() if kind == "Approved" and finding.status == "False"}
+    return dict(found) | {kind: replace(finding, stalled=False, tolerated=True) for kind, finding in lost.items()}
 
 
 def served(view: View, found: Iterable[Finding]) -> Finding:

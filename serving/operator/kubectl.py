@@ -17,6 +17,8 @@ Object = dict[str, Any]
 
 TIMEOUT_S = 30
 _RESOURCE = f"{PLURAL}.{GROUP}"
+_UNSET = re.compile(r"localhost:8080|no configuration has been provided|context was not found", re.IGNORECASE)
+"""What kubectl says that was told of no cluster: it tries the port 8080 of this machine then."""
 _UNREACHABLE = re.compile(r"connection refused|unable to connect|no such host|timed? ?out|i/o timeout", re.IGNORECASE)
 
 
@@ -88,10 +90,20 @@ class Place:
         except subprocess.TimeoutExpired:
             raise Unreachable(f"kubectl had no answer within {TIMEOUT_S} seconds.") from None
         if done.returncode:
-            kind = Unreachable if _UNREACHABLE.search(done.stderr) else CannotAsk
-            raise kind(f"kubectl says: {done.stderr.strip()[-500:] or 'nothing'}")
+            raise _refusal(done.stderr)
         found: Object = json.loads(done.stdout)
         return found
+
+
+def _refusal(stderr: str) -> CannotAsk:
+    """Return what kubectl's words mean; where it reaches nothing, its last line sums up what it logs before."""
+    said = stderr.strip()[-500:] or "nothing"
+    last = said.splitlines()[-1]
+    if _UNSET.search(stderr):
+        return Unreachable(f"kubectl reaches no cluster: set KUBECONFIG, or name one with --context. It says: {last}")
+    if _UNREACHABLE.search(stderr):
+        return Unreachable(f"kubectl says: {last}")
+    return CannotAsk(f"kubectl says: {said}")
 
 
 def _checked(name: str) -> str:

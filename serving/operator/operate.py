@@ -3,23 +3,22 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
+from collections import Counter as Count
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from typing import Any, get_args
 
 import kopf
 import structlog
 from aiohttp import web
-
-# Not exported by kopf, though it is what its watch fails with.
-from kopf._cogs.clients.errors import APIError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving.operator import external_metrics, gateways, handlers, hpa
+from serving.operator import conditions, external_metrics, gateways, handlers, hpa
 from serving.operator.apply import carry_out, clock
 from serving.operator.autoscalers import Autoscalers
 from serving.operator.certificates import fingerprint
 from serving.operator.devices import Devices
+from serving.operator.findings import Status
 from serving.operator.gateways import Gateways, Look
 from serving.operator.kubernetes import Api, CallFailed, connect
 from serving.operator.manifests import CHILD_KINDS
@@ -37,8 +36,6 @@ RECONCILE_TIMEOUT_S = 300.0
 LOOK_S = 60.0
 """How often the objects are listed, to compare with what the watch told."""
 WATCH_AGE_MAX_S = 180.0
-WATCH_AGAIN_S = 1.0
-"""How long to wait before a watch that expired begins anew, with a list."""
 LOOKS_FAILED_MAX = 5
 DEVICES_S = 5.0
 """How long a look at the devices is good for: one serves all models that ask for some."""
@@ -61,6 +58,20 @@ class Metrics:
         Gauge(
             "healthguard_operator_watch_age_seconds", "How long the watch owes a change.", registry=self.registry
         ).set_function(lambda: age.age_s)
+        self.models = Gauge(
+            "healthguard_operator_served_models",
+            "ServedModels by what a condition of theirs said when they were last listed.",
+            ["condition", "status"],
+            registry=self.registry,
+        )
+
+    def count(self, models: Iterable[dict[str, Any]]) -> None:
+        """Count ServedModels by condition and status; of conditions that are not ours, nothing."""
+        told = (condition for model in models for condition in model.get("status", {}).get("conditions", ()))
+        found = Count((condition["type"], condition["status"]) for condition in told)
+        for kind in conditions.KINDS:
+            for status in get_args(Status):
+                self.models.labels(kind, status).set(found[kind, status])
 
 
 @dataclass
@@ -178,15 +189,17 @@ class Operator:
         Raises:
             CallFailed: the API server refused, or did not answer.
         """
-        listed: dict[str, str] = {}
+        models: list[dict[str, Any]] = []
         for namespace in self.settings.namespaces or {None}:
-            for model in await self.api.list("ServedModel", namespace):
+            listed = await self.api.list("ServedModel", namespace)
+            for model in listed:
                 metadata = model["metadata"]
-                listed[metadata["uid"]] = metadata["resourceVersion"]
                 seen = model.get("status", {}).get("observedGeneration") == metadata["generation"]
                 if everything or not seen:
                     self.queue.add(Key(metadata["namespace"], metadata["name"]))
-        self.age.compare(listed)
+            models += listed
+        self.age.compare({model["metadata"]["uid"]: model["metadata"]["resourceVersion"] for model in models})
+        self.metrics.count(models)
 
 
 def application(operator: Operator) -> web.Application:
@@ -220,7 +233,16 @@ async def operate(settings: OperatorSettings) -> None:
         try:
             await web.TCPSite(runner, settings.host, settings.port).start()
             await _until_one_ends(
-                watch(operator),
+                # A watch that the API server refuses ends the process: a run of kopf's after another waits for a log-in
+                # that does not come. One that expired is told so in the stream, and begins anew with a list.
+                kopf.operator(
+                    registry=handlers.registry(operator.queue, operator.age),
+                    settings=handlers.settings(),
+                    # Two operators at once write the same objects to the same form, so none needs to stand back.
+                    standalone=True,
+                    namespaces=sorted(settings.namespaces),
+                    clusterwide=not settings.namespaces,
+                ),
                 operator.look_regularly(),
                 asked.ask_regularly(),
                 Autoscalers(api, settings, operator.queue.add).look_regularly(),
@@ -233,35 +255,6 @@ async def operate(settings: OperatorSettings) -> None:
             )
         finally:
             await runner.cleanup()
-
-
-async def watch(operator: Operator) -> None:
-    """
-    Have kopf watch, and begin anew where its watch expired before it was open.
-
-    An API server says that in the stream (kopf lists and goes on then) or with the status 410 (kopf gives up then).
-
-    Raises:
-        APIError: the API server refused the watch for another reason.
-    """
-    namespaces = operator.settings.namespaces
-    while True:
-        try:
-            await kopf.operator(
-                registry=handlers.registry(operator.queue, operator.age),
-                settings=handlers.settings(),
-                # Two operators at once write the same objects to the same form, so none needs to stand back.
-                standalone=True,
-                namespaces=sorted(namespaces),
-                clusterwide=not namespaces,
-            )
-        except APIError as error:
-            if error.status != HTTPStatus.GONE:
-                raise
-            log.warning("watch_expired", retry_after_s=WATCH_AGAIN_S)
-            await asyncio.sleep(WATCH_AGAIN_S)
-        else:
-            return
 
 
 async def _until_one_ends(*parts: Awaitable[None]) -> None:

@@ -88,8 +88,13 @@ class Sizes:
     """Versions that make room for their successor, and how many pods they keep."""
 
 
-def decide(asked: Asked, state: RolloutState | None) -> Sizes:
-    """Return which versions have pods, and how many."""
+def decide(asked: Asked, state: RolloutState | None, *, hold: bool = False) -> Sizes:
+    """
+    Return which versions have pods, and how many.
+
+    Args:
+        hold: whether the version before the stable one keeps what it has, since its successor fails.
+    """
     wanted = {asked.stable: asked.full} | _on_trial(asked, state)
     if state is not None and state.phase == "Promoted":
         # As large as the one that answers has become, and never smaller than it is: a person's abort finds it whole.
@@ -99,7 +104,7 @@ def decide(asked: Asked, state: RolloutState | None) -> Sizes:
     shrink: dict[int, int] = {}
     if _swaps(asked, wanted[asked.stable]):
         blocked.pop(asked.stable, None)
-        wanted[asked.stable], shrink = _swapped(asked, wanted[asked.stable])
+        wanted[asked.stable], shrink = _swapped(asked, wanted[asked.stable], hold=hold)
     return Sizes(wanted, blocked, shrink)
 
 
@@ -179,14 +184,14 @@ def _swaps(asked: Asked, pods: int) -> bool:
     return asked.observed.deployment(asked.answering) is not None and _placed(asked) + asked.room < pods
 
 
-def _swapped(asked: Asked, pods: int) -> tuple[int, dict[int, int]]:
+def _swapped(asked: Asked, pods: int, *, hold: bool) -> tuple[int, dict[int, int]]:
     """Return how many pods the stable version may have now, and how many the one before it keeps."""
     before = asked.observed.deployment(asked.answering)
     after = asked.observed.deployment(asked.stable) or Deployment(asked.stable, "", 0, settled=True)
     room = asked.room or 0
     kept = before.wanted if before else 0
     # One goes when all that may be there are: never more than one is missing.
-    if room == 0 and kept > 0 and kept + after.available >= pods:
+    if not hold and room == 0 and kept > 0 and kept + after.available >= pods:
         kept -= 1
     return min(pods, max(after.wanted, _placed(asked) + room)), {asked.answering: kept}
 

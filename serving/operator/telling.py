@@ -137,6 +137,6 @@ def _version(case: Case, number: int, digest: str | None) -> dict[str, Any]:
         return entry | {"state": "Blocked", "replicas": 0, "message": blocked.message}
     steps = case.steps[number]
     word = findings.state(view, steps)
-    bad = next((found.message for found in steps.values() if found.status == "False"), "")
-    bad = bad or next((found.message for found in steps.values() if found.status == "Unknown"), "")
-    return entry | {"state": word} | ({"message": bad} if bad else {})
+    undone = [found for found in steps.values() if found.status != "True"]
+    bad = min(undone, key=conditions.order, default=None)
+    return entry | {"state": word} | ({"message": bad.message} if bad else {})

@@ -84,5 +84,5 @@ class Rollout(Part):
     when_no_device: Literal["Refuse", "Recreate"] = "Refuse"
     """What to do where no node has a device (a GPU) free for a new version's pod. Refuse: nothing is begun, and
     RolloutBlocked says why. Recreate: pods of the version before go first, one at a time, and the larger half answers,
-    so that at the worst half of the pods do (of a single one none); a canary, which needs a device beside, is refused
-    all the same."""
+    so that at the worst half of the pods do, rounded down (one of three, of a single one none); a canary, which needs a
+    device beside, is refused all the same."""

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster"), pytest.ma
 
 _SERVED_S = 180.0
 _CAUGHT_S = 180.0
-_DAY, _SOON = datetime.timedelta(days=1), datetime.timedelta(seconds=150)
+_PUT_S = 120.0
+_DAY, _SOON = datetime.timedelta(days=1), datetime.timedelta(seconds=_PUT_S + _SERVED_S)
+"""Soon is after all that may be waited for until a version serves: on no machine it ends before its stager looks."""
 STABLE = 1
 BAD = {
     "flipped": (2, "DigestMismatch"),

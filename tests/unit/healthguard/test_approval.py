@@ -111,6 +111,15 @@ def test_another_signed_statement_is_no_approval() -> None:
             verify(json.dumps(envelope).encode())
 
 
+def test_time_after_the_end_of_the_calendar_is_refused() -> None:
+    """West of Greenwich its last day ends in a year that there is not."""
+    statement = approval._statement(STATEMENT)
+    statement["predicate"]["expires"] = "9999-12-31T23:59:59-01:00"
+    with pytest.raises(approval.Malformed):
+        verify(json.dumps(dsse.sealed(json.dumps(statement).encode(), KEY)).encode())
+    assert verify(approval.sign(replace(STATEMENT, expires=datetime.max.replace(tzinfo=UTC)), KEY))
+
+
 @pytest.mark.parametrize(
     "envelope",
     [

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from serving.operator import conditions
 from serving.operator.gates import Measured
 from serving.operator.gateways import Look
 from serving.operator.hpa import Autoscaler
@@ -67,6 +68,14 @@ def expired(stable: int = 1) -> Plan:
     until = Container(succeeded=True, told=json.dumps({"approvalExpires": "2026-11-22T09:00:00Z"}))
     there = {"v1": running(1), f"v{stable}": running(1, stager=until)}
     return decided(seen(spec(stable, **APPROVAL), {"answering": 1}, **there))
+
+
+def followed() -> Plan:
+    """Return the plan where version 1, which was approved until an hour before now, is kept beside promoted 2."""
+    until = Container(succeeded=True, told=json.dumps({"approvalExpires": "2026-11-22T09:00:00Z"}))
+    told = rollout("Promoted", 100, reason="Promoted", message="Version 2 answers all requests.") | {"answering": 2}
+    observed = seen(spec(1, canary=2, **APPROVAL), told, v1=running(1, stager=until), v2=running(1))
+    return decided(observed)
 
 
 def tried(
@@ -269,6 +278,15 @@ TABLE = [
         "version, or approve it again and start its pods anew: kubectl rollout restart deployment model-cancer-v2.",
         expired(2),
         "an approval that ended before its version began to answer",
+    ),
+    Row(
+        "Approved",
+        "False",
+        "ApprovalExpired",
+        "The approval of version 1 expired at 2026-11-22T09:00:00Z: it may not be used any more. Serve another "
+        "version, or approve it again and start its pods anew: kubectl rollout restart deployment model-cancer-v1.",
+        followed(),
+        "an approval that ended after its version was followed by a promoted one",
     ),
     Row(
         "Approved",
@@ -550,6 +568,14 @@ TABLE = [
         tried("Progressing", 10, measured(100), word="promote"),
         "a promotion",
     ),
+    Row(
+        "Ready",
+        "True",
+        "Promoted",
+        "Version 2 answers all requests.",
+        followed(),
+        "the version before it, kept for an abort, whose approval ended",
+    ),
     # ---- Ready, after a version was taken back
     Row(
         "Ready",
@@ -674,6 +700,11 @@ def words() -> set[str]:
     trees = (ast.parse((OPERATOR / f"{name}.py").read_text()) for name in TELLING)
     texts = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Za-z]+", text)}
+
+
+def test_conditions_are_named_in_full() -> None:
+    """The names that the operator counts by."""
+    assert set(conditions.KINDS) == KINDS
 
 
 def test_every_reason_is_in_the_table() -> None:

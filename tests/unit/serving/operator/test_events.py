@@ -58,6 +58,9 @@ IN_FORCE, EXPIRED = approved("True", "Approved"), approved("False", "ApprovalExp
         pytest.param(EXPIRED, EXPIRED, None, id="nothing turns"),
         pytest.param(EXPIRED, IN_FORCE, ("Normal", "Approved"), id="a new one"),
         pytest.param(EXPIRED, SERVING, None, id="none is asked for any more"),
+        pytest.param(
+            EXPIRED, approved("Unknown", "NotChecked"), None, id="pods of a changed spec are not looked at yet"
+        ),
     ],
 )
 def test_turns_of_an_approval_are_told(

@@ -15,6 +15,7 @@ from serving.operator.observe import Container, Observed, read_container
 from serving.operator.plan import Plan
 from tests.unit.serving.operator import served
 from tests.unit.serving.operator.refusals import KEY
+from tests.unit.serving.operator.test_plan import ended
 from tests.unit.serving.operator.worlds import again, conditions, decided, leaving, pods_of, running, seen, spec
 
 END = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -68,6 +69,7 @@ def test_time_that_a_stager_leaves_is_read(tmp_path: Path) -> None:
         pytest.param('{"approvalExpires": 7}', id="a number"),
         pytest.param('{"approvalExpires": "tomorrow"}', id="no time"),
         pytest.param('{"approvalExpires": "2026-11-22T12:00:00"}', id="no zone"),
+        pytest.param('{"approvalExpires": "9999-12-31T23:59:59-01:00"}', id="after the end of the calendar"),
         pytest.param(" " * 5000 + '{"approvalExpires": "2026-11-22T12:00:00Z"}', id="too long"),
     ],
 )
@@ -107,6 +109,13 @@ def test_end_of_an_approval_is_told_within_a_minute(now: datetime, status: str, 
     assert expiry.SKEW < MINUTE
 
 
+def test_end_of_the_calendar_is_no_overflow() -> None:
+    """An approval that is to hold for ever ends on its last day, and half a minute later there is no time."""
+    last = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    made = decided(serving(last), now=at(END))
+    assert (conditions(made)["Approved"][0], made.again_s) == ("True", None)
+
+
 def test_approval_says_until_when_it_is_in_force() -> None:
     """Whoever has to renew it can see when; a stager of an older release told nothing, and nothing ends."""
     told = "Version 1 is signed by a key of spec.approval.trustedKeys, and approved until 2026-11-22T12:00:00Z."
@@ -142,6 +151,38 @@ def test_version_that_answers_goes_on_without_an_approval() -> None:
     }
     (event,) = turns(served.OWNER, before.status, made.status, now=at(END + MINUTE), instance="operator-1")
     assert (event["type"], event["reason"], event["note"]) == ("Warning", "ApprovalExpired", told)
+
+
+@pytest.mark.parametrize(
+    ("v1", "v2", "status", "reason", "version"),
+    [
+        pytest.param({"server": Container(ended="OOMKilled", restarts=1)}, None, {}, "OutOfMemory", 1, id="of itself"),
+        pytest.param({}, {"prober": ended("GoldenTestFailed", "far")}, {}, "GoldenTestFailed", 2, id="of a canary"),
+        pytest.param({}, {"stager": ended("ApprovalMissing", "no")}, {}, "ApprovalMissing", 2, id="of its approval"),
+        pytest.param(
+            {},
+            {"server": Container(ended="OOMKilled", restarts=1)},
+            {"answering": 2, "rollout": {"phase": "Promoted", "canaryPercent": 100, "reason": "Promoted"}},
+            "OutOfMemory",
+            2,
+            id="of the promoted one that answers in its place",
+        ),
+    ],
+)
+def test_end_of_an_approval_hides_no_failure(
+    v1: dict[str, Any], v2: dict[str, Any] | None, status: dict[str, Any], reason: str, version: int
+) -> None:
+    """What stops nothing is told after what does, by the last failure as by a version's own message."""
+    begun = {"version": 2, "stable": 1, "phase": "Preparing", "step": 0, "canaryPercent": 0, "startedAt": at(END)}
+    begun |= {"stepStartedAt": at(END), "reason": "Preparing", "message": "."} | status.get("rollout", {})
+    there = {"v1": approved(ready=0 if v1 else 1, **v1)} | ({} if v2 is None else {"v2": running(1, ready=0, **v2)})
+    wanted = spec(1, canary=None if v2 is None else 2, **APPROVAL)
+    before = {"answering": 1} | status | ({} if v2 is None else {"rollout": begun})
+    made = decided(seen(wanted, before, **there), now=at(END + MINUTE))
+    assert conditions(made)["Approved"][0] == "False"
+    assert (made.status["lastFailure"]["reason"], made.status["lastFailure"]["version"]) == (reason, version)
+    told = made.status["lastFailure"]["message"]
+    assert told in next(each["message"] for each in made.status["versions"] if each["version"] == version)
 
 
 def test_version_that_answers_and_blinks_is_not_called_failed() -> None:

@@ -17,14 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from kopf._cogs.clients.errors import APIError
 
 from serving.operator.apply import carry_out, clock
 from serving.operator.certificates import Unusable
 from serving.operator.kubernetes import TRIES, Access, Api, CallFailed, NoAccess, access, connect, path_of
 from serving.operator.manifests import CHILD_KINDS
 from serving.operator.observe import observe
-from serving.operator.operate import Operator, watch
+from serving.operator.operate import Operator
 from serving.operator.plan import plan
 from serving.operator.watch_age import WatchAge
 from serving.operator.workqueue import Key, WorkQueue
@@ -591,6 +590,29 @@ async def test_look_queues_what_no_status_tells_of() -> None:
         assert len(operator.queue) == 1
 
 
+async def test_look_counts_models_by_condition() -> None:
+    """For alerts; whoever writes other conditions into a status makes no further series."""
+    well, ill = a_model(), a_model()
+    ill["metadata"] |= {"name": "anemia", "uid": "uid-of-anemia"}
+    for model, approved in ((well, "True"), (ill, "False")):
+        told = [{"type": "Ready", "status": "True"}, {"type": "Approved", "status": approved}]
+        model["status"] = {"conditions": [*told, {"type": "Others", "status": "True"}]}
+    server = Server({MODEL_PATH: well, path_of("ServedModel", "clinic", "anemia"): ill})
+
+    def counted(condition: str, status: str) -> float | None:
+        labels = {"condition": condition, "status": status}
+        return operator.metrics.registry.get_sample_value("healthguard_operator_served_models", labels)
+
+    async with reached(server) as api:
+        operator = Operator(api, served.settings(namespaces={"clinic"}))
+        await operator.look(everything=False)
+        assert (counted("Approved", "False"), counted("Approved", "True"), counted("Ready", "True")) == (1, 1, 2)
+        assert (counted("Loaded", "False"), counted("Others", "True")) == (0, None)
+        ill["status"]["conditions"][1]["status"] = "True"
+        await operator.look(everything=False)
+        assert (counted("Approved", "False"), counted("Approved", "True")) == (0, 2)
+
+
 async def test_operator_is_alive_while_watch_and_api_are() -> None:
     """Liveness ends with a watch that owes a change for too long, or with an API server that is not reached."""
     server = Server({MODEL_PATH: a_model()})
@@ -656,24 +678,3 @@ def self_signed() -> tuple[str, str]:
     )
     public = certificate.public_bytes(serialization.Encoding.PEM)
     return base64.b64encode(public).decode(), base64.b64encode(private).decode()
-
-
-async def test_watch_that_expired_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what ends a watch, that it is too old is mended by a list; what is refused for good ends the operator."""
-    ends: list[Exception | None] = [APIError("too old", status=410, headers={}), None]
-    begun = 0
-
-    async def kopf_operator(**_: object) -> None:
-        nonlocal begun
-        begun += 1
-        if error := ends.pop(0):
-            raise error
-
-    monkeypatch.setattr("kopf.operator", kopf_operator)
-    monkeypatch.setattr("serving.operator.operate.WATCH_AGAIN_S", 0.0)
-    async with reached(Server({})) as api:
-        await watch(Operator(api, served.settings()))
-        assert begun == 2
-        ends.append(APIError("no", status=403, headers={}))
-        with pytest.raises(APIError):
-            await watch(Operator(api, served.settings()))

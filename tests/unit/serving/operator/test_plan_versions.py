@@ -4,6 +4,7 @@ What is decided about a ServedModel with several versions: who answers, who has 
 Each test is a moment in a model's life; together they tell how one version follows another.
 """
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from serving.operator.gates import Measured
 from serving.operator.gateways import Look
 from serving.operator.hpa import Autoscaler
-from serving.operator.observe import Child, Observed
+from serving.operator.observe import Child, Container, Observed
 from serving.operator.plan import refused
 from serving.operator.rollout import LOOK_MEASURING_S
 from tests.unit.serving.operator import served
+from tests.unit.serving.operator.refusals import KEY
 from tests.unit.serving.operator.test_plan import ended
 from tests.unit.serving.operator.worlds import (
     DONE,
@@ -435,6 +437,30 @@ def test_successor_takes_the_place_of_the_version_before_pod_by_pod() -> None:
     assert larger.status["answering"] == 2
 
 
+OUT_OF_MEMORY = Container(ended="OOMKilled", restarts=1)
+OVER = Container(succeeded=True, told=json.dumps({"approvalExpires": "2026-11-22T09:00:00Z"}))
+
+
+@pytest.mark.parametrize(
+    ("before", "well", "failing"),
+    [
+        pytest.param(1, 1, {"server": OUT_OF_MEMORY}, id="one that could go: the larger half is the successor"),
+        pytest.param(2, 1, {"stager": OVER}, id="one that could go: no pod would be missing"),
+        pytest.param(1, 1, {"server": replace(OUT_OF_MEMORY, restarts=3)}, id="for good"),
+    ],
+)
+def test_successor_that_fails_halfway_takes_no_further_place(before: int, well: int, failing: dict[str, Any]) -> None:
+    """Neither a pod of the version before goes, nor is it another one that answers."""
+    key = {"required": True, "trustedKeys": [KEY]}
+    wanted = spec(2, resources=GPU, minReplicas=3, rollout={"whenNoDevice": "Recreate"}, approval=key)
+    observed = seen(wanted, {"answering": 1}, v1=running(before), v2=running(3 - before, ready=well))
+    last = observed.pods[-1]
+    made = decided(replace(observed, pods=(*observed.pods[:-1], replace(last, **failing))), devices=gpus(3, taken=3))
+    assert (made.shrink, made.status["answering"], leaving(made)) == ({"model-cancer-v1": before}, 1, set())
+    mended = decided(observed, devices=gpus(3, taken=3))
+    assert (mended.shrink, mended.status["answering"]) != (made.shrink, 1)
+
+
 def test_single_pod_that_made_room_is_kept_until_its_successor_is_ready() -> None:
     """Nobody answers meanwhile, and version 1 with all its objects is there should a person want it back."""
     wanted = spec(2, resources=GPU, rollout={"whenNoDevice": "Recreate"})
@@ -467,7 +493,7 @@ def test_pod_that_waits_for_a_device_does_not_end_the_change_of_places() -> None
 @pytest.mark.parametrize("late", [False, True], ids=["made at once", "made a look later"])
 @pytest.mark.parametrize("pods", [1, 2, 3, 5])
 def test_change_of_places_ends_and_half_of_the_pods_answer_throughout(pods: int, late: bool) -> None:
-    """Look by look, on as many GPUs as pods; at the end every GPU has a pod of the successor."""
+    """Look by look, on as many GPUs as pods; half is rounded down: one of three, and none of a single one."""
     wanted = spec(2, resources=GPU, minReplicas=pods, rollout={"whenNoDevice": "Recreate"})
     before, named, there, ready, answering = pods, 0, 0, 0, 1
     for _ in range(5 * pods):
