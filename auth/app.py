@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import FastAPI
 
-from auth import routes
+from auth import routes, store
 from auth.deps import State
 from auth.keyring import Issuer, KeyRings
 from auth.passwords import PROFILES, HashingPool, Passwords
@@ -15,6 +16,7 @@ from auth.throttle import Throttle
 from healthguard import __version__, http
 from healthguard.body import BodyLimit
 from healthguard.database import Database, open_database
+from healthguard.expiry import forgetting_keys
 from healthguard.health import Check, Health
 from healthguard.metrics import HttpMetrics
 from healthguard.problems import Unavailable
@@ -71,7 +73,7 @@ async def _lifespan(app: FastAPI, settings: AuthSettings) -> AsyncIterator[State
 async def running(
     app: FastAPI, settings: AuthSettings, database: Database, passwords: Passwords
 ) -> AsyncIterator[State]:
-    """Build what lives as long as the process, over *database* and *passwords*."""
+    """Build what lives as long as the process, over *database* and *passwords*, and run what runs beside requests."""
     key_encryption_key = settings.key_encryption_key_bytes()
     key_rings = KeyRings(database, key_encryption_key)
     # A database that is away now must not stop the start: the service becomes ready when it is back. A wrong
@@ -81,15 +83,16 @@ async def running(
     health: Health = app.state.health
     health.checks = {"database": database.check, "signing_keys": _check_keys(key_rings)}
     health.started = True
-    yield State(
-        settings=settings,
-        database=database,
-        passwords=passwords,
-        throttle=Throttle(),
-        issuer=Issuer(key_rings, settings),
-        verifier=TokenVerifier(Keys(key_rings.jwks), settings.token_issuer, settings.token_audience),
-        successor_key=successor_key(key_encryption_key),
-    )
+    async with forgetting_keys(database, partial(store.forget_keys, settings.idempotency_life())):
+        yield State(
+            settings=settings,
+            database=database,
+            passwords=passwords,
+            throttle=Throttle(),
+            issuer=Issuer(key_rings, settings),
+            verifier=TokenVerifier(Keys(key_rings.jwks), settings.token_issuer, settings.token_audience),
+            successor_key=successor_key(key_encryption_key),
+        )
 
 
 def _check_keys(key_rings: KeyRings) -> Check:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, TypedDict
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +22,7 @@ from auth.signing import AuthMethod
 from auth.tables import User
 from auth.throttle import Throttle
 from healthguard.database import Database
+from healthguard.idempotency import IdempotencyText
 from healthguard.problems import Forbidden, Unauthorized
 from healthguard.sources import address_of, source_of
 from healthguard.tokens import Caller as TokenCaller
@@ -88,6 +89,16 @@ async def open_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession
 # commit that fails would follow a 201 that the client has read.
 Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
 ReadSession = Annotated[AsyncSession, Depends(open_read_session, scope="function")]
+
+
+RegistrationKey = Annotated[
+    IdempotencyText | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key again, with the same e-mail and password, opens the account once. It belongs to "
+        "that account: with another e-mail it is another key.",
+    ),
+]
 
 
 async def _source(request: Request, settings: Settings) -> str:

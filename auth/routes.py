@@ -23,6 +23,7 @@ from auth.deps import (
     PasswordHolder,
     PasswordsDep,
     ReadSession,
+    RegistrationKey,
     Session,
     Settings,
     Source,
@@ -114,7 +115,7 @@ async def register(
     database: DatabaseDep,
     throttle: ThrottleDep,
     source: Source,
-    key: IdempotencyKey = None,
+    key: RegistrationKey = None,
 ) -> Registered:
     """
     Open an account; everyone who registers is a patient.

@@ -136,16 +136,15 @@ async def use_key(session: AsyncSession, use: KeyUse, life: timedelta) -> str | 
     """
     Note that a key is used, with what it is used for; return None, or what the same request made before under it.
 
-    Of two at once the second waits until the first has committed. Some keys whose *life* is over are removed.
+    Of two at once the second waits until the first has committed.
 
     Raises:
         IdempotencyMismatch: the key was used for something else.
     """
-    await _forget_keys(session, life)
     claim = insert(IdempotencyKey).values(
         user_id=use.user_id, key=use.key, fingerprint=use.fingerprint, resource_id=use.resource_id
     )
-    # Expired ones that were not among those removed are claimed anew.
+    # Expired ones that are not removed yet are claimed anew.
     claimed = claim.on_conflict_do_update(
         index_elements=["user_id", "key"],
         set_={name: claim.excluded[name] for name in ("fingerprint", "resource_id", "created_at")},
@@ -167,15 +166,17 @@ async def is_used(session: AsyncSession, use: KeyUse, life: timedelta) -> bool:
     return (await session.execute(statement)).scalar_one_or_none() == use.fingerprint
 
 
-async def _forget_keys(session: AsyncSession, life: timedelta) -> None:
+async def forget_keys(life: timedelta, session: AsyncSession, limit: int) -> int:
+    """Remove idempotency keys that are older than *life*, *limit* at most a call; return how many."""
     expired = (
         select(col(IdempotencyKey.user_id), col(IdempotencyKey.key))
         .where(col(IdempotencyKey.created_at) < func.now() - life)
-        .limit(PURGE_ROWS_MAX)
+        .limit(limit)
         .with_for_update(skip_locked=True)
     )
     keys = tuple_(col(IdempotencyKey.user_id), col(IdempotencyKey.key))
-    await session.execute(delete(IdempotencyKey).where(keys.in_(expired)))
+    gone = await session.execute(delete(IdempotencyKey).where(keys.in_(expired)))
+    return cast("CursorResult[Any]", gone).rowcount
 
 
 def _is_key(use: KeyUse) -> Any:

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from itertools import islice
@@ -42,6 +42,7 @@ from healthguard.terminal import (
 
 if TYPE_CHECKING:
     from healthguard.client import Client, ClientError
+    from healthguard.faults import Fault
 
 GROUP = "healthguard.commands"
 LOCAL_COMMANDS = ("up", "down", "status", "exec", "smoke")
@@ -112,12 +113,73 @@ UrlOption = Annotated[
         help="Address of the gateway; each has a log-in of its own, localhost and 127.0.0.1 too.",
     ),
 ]
+
+
+def _authority(file: Path | None) -> Path | None:
+    """Return *file*, or end the command where it holds no certificate."""
+    import ssl  # noqa: PLC0415 - as httpx below
+
+    try:
+        if file is not None:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        raise typer.BadParameter(f"{file} holds no certificate in PEM.") from None
+    except OSError as exc:
+        raise typer.BadParameter(f"{file} cannot be read: {exc.strerror}.") from None
+    return file
+
+
+CaFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        envvar="HEALTHGUARD_CA_FILE",
+        metavar="FILE",
+        callback=_authority,
+        help="Certificate (PEM) of the gateway's authority, besides those that this system trusts.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
 
 
+def _email_address(text: str | None) -> str | None:
+    """Return *text*, or end the command where it is no e-mail address; the service looks closer."""
+    name, _, host = (text or "").rpartition("@")
+    if text is not None and not (name and host and len(text.split()) == 1):
+        raise typer.BadParameter(f"{text!r} is no e-mail address: it looks like ada@example.org.")
+    return text
+
+
 EmailOption = Annotated[
-    str | None, typer.Option("--email", metavar="EMAIL", help="Asked for if it is not given.", show_default=False)
+    str | None,
+    typer.Option(
+        "--email",
+        metavar="EMAIL",
+        callback=_email_address,
+        help="Asked for if it is not given.",
+        show_default=False,
+    ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Which gateway a command is about, and whom to trust that it is the one."""
+
+    url: str
+    ca_file: Path | None = None
+
+    def client(self, token: str | None = None) -> "Client":
+        """Return a client of it."""
+        from healthguard.client import Client  # noqa: PLC0415 - httpx takes a tenth of a second to import
+
+        return Client(self.url, token, ca_file=self.ca_file)
+
+    def words(self) -> list[str]:
+        """Return the words of a command line that name it; none where it is the default one."""
+        url = [] if self.url == DEFAULT_URL else ["--url", self.url]
+        return url if self.ca_file is None else [*url, "--ca-file", str(self.ca_file)]
 
 
 @app.callback(invoke_without_command=True)
@@ -142,11 +204,13 @@ def version(as_json: JsonOption = False) -> None:
 @app.command(short_help="Send images to a model.")
 def predict(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="PNG or JPEG images.", show_default=False)],
+    *,
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Which model, such as cancer or anemia.")],
     patient: Annotated[
         bool, typer.Option("--patient", help="Ask whom the images are about (or set HEALTHGUARD_PATIENT).")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    ca_file: CaFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send images to a model, and print the predictions that were stored."""
@@ -156,7 +220,8 @@ def predict(
     from healthguard.client import ClientError  # noqa: PLC0415 - httpx takes a tenth of a second to import
 
     status, stored = 0, False
-    with _connected(url) as client:
+    gateway = Gateway(url, ca_file)
+    with _connected(gateway) as client:
 
         @cache
         def contract() -> Mapping[str, Any]:
@@ -169,7 +234,7 @@ def predict(
                 status = EXIT_FAILED
                 _tell_failed(file, f"it cannot be read: {exc.strerror}.")
             except ClientError as exc:
-                _tell_failed(file, str(exc), _hint(exc, url), _problem(exc))
+                _tell_failed(file, str(exc), _model_hint(exc, client) or _hint(exc, gateway), _problem(exc))
                 if (status := _status_of(exc)) != EXIT_FAILED:
                     raise typer.Exit(status) from None
             else:
@@ -184,107 +249,125 @@ def predict(
 
 @app.command()
 def history(
+    *,
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Of this model only.")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="OUTCOME", help="With this one only.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many.")] = 20,
     url: UrlOption = DEFAULT_URL,
+    ca_file: CaFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List stored predictions, the newest first."""
     from healthguard import lines  # noqa: PLC0415 - as above
 
     filters = {name: value for name, value in {"model": model, "outcome": outcome}.items() if value is not None}
-    with _connected(url) as client:
+    with _connected(Gateway(url, ca_file)) as client:
+        nothing = True
         for found in islice(client.predictions(**filters), limit):
+            nothing = False
             _print([lines.history(found)], asdict(found), as_json=as_json)
+        # A model that is served no more may have a history: only where there is none is its name looked at.
+        if nothing and model is not None and model not in {each.name for each in client.models()}:
+            fail(f"No model {model} is served, and nothing is stored of one.", EXIT_FAILED, hint=_named(client))
 
 
 @app.command()
 def show(
     prediction_id: Annotated[UUID, typer.Argument(metavar="ID", help="The prediction's.", show_default=False)],
     url: UrlOption = DEFAULT_URL,
+    ca_file: CaFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show all that is known of one stored prediction."""
     from healthguard import lines  # noqa: PLC0415 - as above
 
-    with _connected(url) as client:
+    with _connected(Gateway(url, ca_file)) as client:
         found = client.prediction(str(prediction_id))
     _print(lines.details(found), asdict(found), as_json=as_json)
 
 
 @app.command()
-def models(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def models(url: UrlOption = DEFAULT_URL, ca_file: CaFileOption = None, as_json: JsonOption = False) -> None:
     """List the models that are served."""
     from healthguard import lines  # noqa: PLC0415 - as above
 
-    with _connected(url) as client:
+    with _connected(Gateway(url, ca_file)) as client:
         for found in client.models():
             _print([lines.model(found)], asdict(found), as_json=as_json)
 
 
 @app.command()
-def stats(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def stats(url: UrlOption = DEFAULT_URL, ca_file: CaFileOption = None, as_json: JsonOption = False) -> None:
     """Count the stored predictions by model and outcome."""
     from healthguard import lines  # noqa: PLC0415 - as above
 
-    with _connected(url) as client:
+    with _connected(Gateway(url, ca_file)) as client:
         found = client.statistics()
     _print(lines.statistics(found), asdict(found), as_json=as_json)
 
 
 @app.command()
-def register(email: EmailOption = None, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def register(
+    email: EmailOption = None,
+    url: UrlOption = DEFAULT_URL,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """
     Open an account as a patient, and log in.
 
     The password is asked for, or read from standard input where that is no terminal.
     """
-    email = email or str(typer.prompt("E-mail", err=True))
-    _log_in(url, email, _password(confirm=True), new=True)
+    email = email or str(_email_address(str(typer.prompt("E-mail", err=True))))
+    _log_in(Gateway(url, ca_file), email, _password(confirm=True), new=True)
     _print([f"Registered, and logged in at {url}."], {"url": url, "logged_in": True}, as_json=as_json)
 
 
 @app.command(short_help="Log in.")
-def login(email: EmailOption = None, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def login(
+    email: EmailOption = None,
+    url: UrlOption = DEFAULT_URL,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Log in; the password is asked for, or read from standard input where that is no terminal."""
-    email = email or str(typer.prompt("E-mail", err=True))
-    _log_in(url, email, _password(), new=False)
+    email = email or str(_email_address(str(typer.prompt("E-mail", err=True))))
+    _log_in(Gateway(url, ca_file), email, _password(), new=False)
     _print([f"Logged in at {url}."], {"url": url, "logged_in": True}, as_json=as_json)
 
 
 @app.command()
-def logout(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def logout(url: UrlOption = DEFAULT_URL, ca_file: CaFileOption = None, as_json: JsonOption = False) -> None:
     """Forget the log-in, here and at the service."""
     from healthguard import logins  # noqa: PLC0415 - as above
-    from healthguard.client import Client, ClientError  # noqa: PLC0415
+    from healthguard.client import ClientError  # noqa: PLC0415
 
     known = logins.forget(url)
     if known is not None and known.refresh_token is not None:
         try:
-            with Client(url) as client:
+            with Gateway(url, ca_file).client() as client:
                 client.logout(known.refresh_token)
         except ClientError as exc:
             say(f"Forgotten here, but the service could not be told: {exc}")
     _print([f"Logged out at {url}."], {"url": url, "logged_in": False}, as_json=as_json)
 
 
-def _log_in(url: str, email: str, password: str, *, new: bool) -> None:
+def _log_in(gateway: Gateway, email: str, password: str, *, new: bool) -> None:
     """Log a person in and keep that, after opening their account where it is *new*."""
     from healthguard import logins  # noqa: PLC0415 - as above
-    from healthguard.client import Client, ClientError  # noqa: PLC0415
+    from healthguard.client import ClientError  # noqa: PLC0415
 
     try:
-        with Client(url) as client:
+        with gateway.client() as client:
             if new:
                 client.register(email, password)
             tokens = client.login(email, password)
     except ClientError as exc:
         if _status_of(exc) != EXIT_LOG_IN:
-            _refuse(exc, url)
+            _refuse(exc, gateway)
         # A refusal here is about this e-mail and password: advice to log in would be no help.
         fail(str(exc), EXIT_FAILED, problem=_problem(exc))
-    logins.save(url, logins.Login.of(email, tokens))
+    logins.save(gateway.url, logins.Login.of(email, tokens))
 
 
 def _password(*, confirm: bool = False) -> str:
@@ -294,41 +377,36 @@ def _password(*, confirm: bool = False) -> str:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator["Client"]:
-    """Give a client with the log-in at *url*; a call that fails ends the command."""
-    from healthguard.client import Client, ClientError  # noqa: PLC0415 - as above
+def _connected(gateway: Gateway) -> Iterator["Client"]:
+    """Give a client with the log-in there; a call that fails ends the command."""
+    from healthguard.client import ClientError  # noqa: PLC0415 - as above
 
     try:
-        with Client(url, _token(url)) as client:
+        with gateway.client(_token(gateway)) as client:
             yield client
     except ClientError as exc:
-        _refuse(exc, url)
+        _refuse(exc, gateway)
 
 
-def _token(url: str) -> str:
+def _token(gateway: Gateway) -> str:
     from healthguard import logins  # noqa: PLC0415 - as above
-    from healthguard.client import Client, ProblemError  # noqa: PLC0415
+    from healthguard.client import ProblemError  # noqa: PLC0415
 
-    if (token := logins.access_token(url)) is not None:
+    if (token := logins.access_token(gateway.url, gateway.ca_file)) is not None:
         return token
-    with Client(url) as client, suppress(ProblemError):
+    with gateway.client() as client, suppress(ProblemError):
         client.models()  # where nothing answers, advice to log in would be no help
-    return fail(f"Nobody is logged in at {url}.", EXIT_LOG_IN, hint=_log_in_hint(url))
+    return fail(f"Nobody is logged in at {gateway.url}.", EXIT_LOG_IN, hint=_log_in_hint(gateway))
 
 
-def _log_in_hint(url: str) -> str:
-    log_in, register = (command_line(name, *_elsewhere(url)) for name in ("login", "register"))
+def _log_in_hint(gateway: Gateway) -> str:
+    log_in, register = (command_line(name, *gateway.words()) for name in ("login", "register"))
     return f"Log in with `{log_in}`, or open an account with `{register}`."
 
 
-def _elsewhere(url: str) -> list[str]:
-    """Return the words of a command line that name an address; none where it is the default one."""
-    return [] if url == DEFAULT_URL else ["--url", url]
-
-
-def _refuse(exc: "ClientError", url: str) -> NoReturn:
+def _refuse(exc: "ClientError", gateway: Gateway) -> NoReturn:
     """End the command with what the service said, or with what is in the way to it."""
-    fail(str(exc) + _reference(exc), _status_of(exc), hint=_hint(exc, url), problem=_problem(exc))
+    fail(str(exc) + _reference(exc), _status_of(exc), hint=_hint(exc, gateway), problem=_problem(exc))
 
 
 def _status_of(exc: "ClientError") -> int:
@@ -340,14 +418,61 @@ def _status_of(exc: "ClientError") -> int:
     return EXIT_LOG_IN if exc.status == 401 else EXIT_FAILED
 
 
-def _hint(exc: "ClientError", url: str) -> str | None:
+def _hint(exc: "ClientError", gateway: Gateway) -> str | None:
     """Return what to do about an error; none where its own text says all."""
-    match _status_of(exc):
-        case 3:
-            return f"Is it running? `{command_line('up')}` starts it on this machine."
-        case 4:
-            return f"Log in again with `{command_line('login', *_elsewhere(url))}`."
+    from healthguard.client import Unreachable  # noqa: PLC0415 - as above
+
+    if isinstance(exc, Unreachable):
+        return _way_hint(exc.fault, gateway)
+    if _status_of(exc) == EXIT_LOG_IN:
+        return f"Log in again with `{command_line('login', *gateway.words())}`."
+    # What nginx and Go's servers answer who are spoken to without TLS; ours says more with a 400.
+    if getattr(exc, "status", None) == 400 and getattr(exc, "type", "") == "about:blank":
+        return _tls_hint(gateway.url)
     return None
+
+
+def _way_hint(fault: "Fault | None", gateway: Gateway) -> str | None:
+    """Return what to do about what is in the way to a gateway."""
+    from healthguard.faults import Fault, is_local  # noqa: PLC0415 - as above
+
+    match fault:
+        case Fault.UNTRUSTED if gateway.ca_file is None:
+            return "Give its authority's certificate with --ca-file, or in HEALTHGUARD_CA_FILE."
+        case Fault.UNTRUSTED:
+            return f"It is of another authority than {gateway.ca_file}."
+        case Fault.NOT_TLS:
+            return f"Its address begins with http: http{gateway.url.removeprefix('https')}"
+        case Fault.LOST if (hint := _tls_hint(gateway.url)) is not None:
+            return hint
+        case Fault.REFUSED | Fault.SLOW | Fault.LOST if is_local(gateway.url):
+            return f"Is it running? `{command_line('up')}` starts it on this machine."
+    right = f"Is the address right? It is named with --url or in HEALTHGUARD_URL, such as {DEFAULT_URL}."
+    return None if fault in (None, Fault.OUT_OF_DATE) else right
+
+
+def _tls_hint(url: str) -> str | None:
+    """Return that a plain address is one of TLS, where it is."""
+    from healthguard.faults import speaks_tls  # noqa: PLC0415 - as above
+
+    if not url.startswith("http:") or not speaks_tls(url):
+        return None
+    return f"It speaks HTTPS: its address begins with https: https{url.removeprefix('http')}"
+
+
+def _model_hint(exc: "ClientError", client: "Client") -> str | None:
+    """Return which models there are, where there is none of the name that was given."""
+    from healthguard.client import ClientError  # noqa: PLC0415 - as above
+
+    if not getattr(exc, "type", "").endswith(":unknown-model"):
+        return None
+    with suppress(ClientError):
+        return _named(client)
+    return None
+
+
+def _named(client: "Client") -> str:
+    return f"There are: {', '.join(sorted(each.name for each in client.models())) or 'none'}."
 
 
 def _problem(exc: "ClientError") -> dict[str, Any] | None:

@@ -4,8 +4,8 @@ A small client of HealthGuard's HTTP API.
     with Client("http://127.0.0.1:8004", token) as client:
         stored = client.predict("cancer", Path("left.png"))
 
-Every call has a timeout; every refusal is a `ProblemError`. A prediction carries an idempotency key of its own, so it
-is repeated safely while the service says "not now", within one deadline.
+Every call has a timeout; every refusal is a `ProblemError`. What stores something carries an idempotency key of its
+own, so it is repeated safely while the service says "not now" or the connection is lost, within one deadline.
 
     ClientError
     ├── Unreachable    nothing answers at this address, or the answer is not HealthGuard's
@@ -13,6 +13,7 @@ is repeated safely while the service says "not now", within one deadline.
 """
 
 import mimetypes
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +23,14 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from healthguard import faults, tls
+from healthguard.faults import Fault
 from healthguard.results import Model, OutcomeCount, Prediction, Statistics, Tokens
 
 CONNECT_S = 3.0
 CALL_S = 20.0
 PREDICT_DEADLINE_S = 30.0
+STORE_DEADLINE_S = CALL_S
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 PAGE = 100
@@ -39,7 +43,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """Nothing answers at the address, or something that is not HealthGuard."""
+    """Nothing answers at the address, or something that is not HealthGuard; `fault` is none for the latter."""
+
+    def __init__(self, text: str, fault: Fault | None = None) -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class ProblemError(ClientError):
@@ -54,6 +62,7 @@ class ProblemError(ClientError):
         detail: str | None = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        key_id: str | None = None,
         errors: Sequence[tuple[str, str]] = (),
     ) -> None:
         places = ", ".join(f"{location}: {code}" for location, code in errors)
@@ -66,6 +75,8 @@ class ProblemError(ClientError):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
         """How long the service asks to wait before the next try; seconds."""
+        self.key_id = key_id
+        """The API key that the same request has made before, and that is not shown again."""
         self.errors = tuple(errors)
         """What is not valid: the place, such as body.file, and a code, such as empty."""
 
@@ -81,6 +92,7 @@ class Client:
         url: str,
         token: str | None = None,
         *,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -89,6 +101,10 @@ class Client:
         Args:
             url: the address of the gateway, such as http://127.0.0.1:8004.
             token: an access token; none: only calls that need none, until `login`.
+            ca_file: a certificate of an authority to trust, PEM, besides those that the system trusts.
+
+        Raises:
+            OSError: *ca_file* cannot be read, or holds no certificate.
         """
         self.url = url.rstrip("/")
         self._sleep = sleep
@@ -102,6 +118,7 @@ class Client:
             headers=headers,
             timeout=httpx.Timeout(CALL_S, connect=CONNECT_S),
             transport=transport,
+            verify=_trusted(ca_file),
             trust_env=False,
             follow_redirects=False,
         )
@@ -124,7 +141,7 @@ class Client:
             ProblemError: the service refused, with 409 where the e-mail has an account already.
             Unreachable: nothing answers.
         """
-        self._call("POST", "/api/v1/auth/register", json={"email": email, "password": password})
+        self._store("/api/v1/auth/register", {"email": email, "password": password})
 
     def login(self, email: str, password: str) -> Tokens:
         """
@@ -173,11 +190,23 @@ class Client:
         """
         Return a new API key of this caller; this is the only time that it is shown.
 
+        Where the answer was lost that showed it, that key is revoked and another made.
+
         Raises:
             ProblemError: the service refused.
             Unreachable: nothing answers.
         """
-        return str(self._call("POST", "/api/v1/auth/keys", json={"name": name})["key"])
+        try:
+            return self._new_api_key(name)
+        except ProblemError as exc:
+            # Our key is new, so only an earlier try of ours can have made what is there.
+            if exc.key_id is None:
+                raise
+            self._call("DELETE", f"/api/v1/auth/keys/{exc.key_id}")
+        return self._new_api_key(name)
+
+    def _new_api_key(self, name: str) -> str:
+        return str(self._store("/api/v1/auth/keys", {"name": name})["key"])
 
     def predict(
         self,
@@ -207,7 +236,7 @@ class Client:
         name = filename or (image.name if isinstance(image, Path) else None)
         data = image.read_bytes() if isinstance(image, Path) else image
         content_type = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        headers = _under_key(idempotency_key)
         found = self._repeat(
             deadline_s,
             "POST",
@@ -268,6 +297,10 @@ class Client:
         """
         return [record(Model, item) for item in self._call("GET", "/api/v1/models")["models"]]
 
+    def _store(self, path: str, body: Mapping[str, str]) -> Any:
+        """Post *body*, again while the answer is "not now"; under a key, so that it is stored once."""
+        return self._repeat(STORE_DEADLINE_S, "POST", path, json=body, headers=_under_key())
+
     def _repeat(self, deadline_s: float, method: str, path: str, **request: Any) -> Any:
         """Call again while the answer is "not now" and time is left; only for calls that are safe to repeat."""
         ends_at = self._clock() + deadline_s
@@ -290,10 +323,23 @@ class Client:
         try:
             answer = self._http.request(method, path, **request)
         except httpx.HTTPError as exc:
-            raise Unreachable(f"Nothing answers at {self.url}: {_plain(exc)}.") from exc
+            fault = faults.of(exc)
+            raise Unreachable(f"Nothing answers at {self.url}: {fault.value}.", fault) from exc
         if answer.is_success:
             return _json(answer, self.url) if answer.content else None
         raise problem_of(answer)
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts whom the system trusts, and the authority in *ca_file*."""
+    context = tls.trusting(None)
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def _under_key(key: str | None = None) -> dict[str, str]:
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
 def wait_before_retry_s(error: ClientError, tries: int, left_s: float) -> float | None:
@@ -304,6 +350,8 @@ def wait_before_retry_s(error: ClientError, tries: int, left_s: float) -> float 
         tries: how many were made.
         left_s: what is left of the deadline.
     """
+    if isinstance(error, Unreachable) and error.fault in faults.LASTING:
+        return None
     wait_s = float(min(RETRY_FIRST_S * 2 ** (tries - 1), RETRY_MAX_S))
     if isinstance(error, ProblemError):
         if error.status != 503:
@@ -328,6 +376,7 @@ def problem_of(answer: httpx.Response) -> ProblemError:
         detail=document.get("detail"),
         request_id=document.get("request_id") or answer.headers.get("X-Request-Id"),
         retry_after_s=_retry_after_s(answer, document),
+        key_id=document.get("key_id"),
         errors=_errors(document.get("errors")),
     )
 
@@ -371,10 +420,3 @@ def _json(answer: httpx.Response, url: str) -> Any:
         return answer.json()
     except ValueError as exc:
         raise Unreachable(f"What answers at {url} is not HealthGuard.") from exc
-
-
-def _plain(exc: httpx.HTTPError) -> str:
-    """Return a few words for a transport error; its own text may quote the request."""
-    if isinstance(exc, httpx.ConnectTimeout | httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
-        return "it took too long"
-    return "the connection failed"

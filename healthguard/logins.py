@@ -107,9 +107,12 @@ def _changing() -> Iterator[dict[str, Login]]:
         os.close(descriptor)
 
 
-def access_token(url: str) -> str | None:
+def access_token(url: str, ca_file: Path | None = None) -> str | None:
     """
     Return a token for *url* that still holds, renewed if need be; none where nobody is logged in.
+
+    Args:
+        ca_file: as `Client` has it.
 
     Raises:
         ClientError: the log-in cannot be renewed.
@@ -117,7 +120,7 @@ def access_token(url: str) -> str | None:
     login = find(url)
     if login is None or login.expires_at > time.time() + _FRESH_S:
         return login.access_token if login else None
-    tokens = _renewed(url, login)
+    tokens = _renewed(login, url, ca_file)
     if tokens is None:
         return None
     fresh = Login.of(login.email, tokens)
@@ -125,9 +128,9 @@ def access_token(url: str) -> str | None:
     return fresh.access_token
 
 
-def _renewed(url: str, login: Login) -> Tokens | None:
+def _renewed(login: Login, url: str, ca_file: Path | None) -> Tokens | None:
     """Return new tokens for a log-in whose access token has ended; none where it leaves no way to them."""
-    with Client(url) as client:
+    with Client(url, ca_file=ca_file) as client:
         if login.api_key is not None:
             return client.trade(login.api_key)
         if login.refresh_token is not None:

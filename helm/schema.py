@@ -19,6 +19,7 @@ from auth.settings import AuthSettings
 from gateway.settings import GatewaySettings
 from healthguard.settings import Settings as BaseOfAll
 from records.settings import RecordsSettings
+from serving.operator.crd import spec_schema
 from serving.operator.settings import OperatorSettings
 
 Schema = dict[str, Any]
@@ -158,11 +159,29 @@ OUTSIDE = closed(
     cidrs={"type": "array", "items": CIDR, "maxItems": 64},
 )
 SELECTOR = closed(matchLabels=LABELS, matchExpressions=OBJECTS)
-MODEL = closed(
-    enabled=FLAG,
-    # What is in it is the CRD's to say: the API server refuses what it does not know, by its name.
-    spec={"type": "object", "required": ["versions", "traffic"]},
-)
+
+
+def from_crd(node: Schema) -> Schema:
+    """
+    Return a node of the CRD's schema in the words of draft 7, closed.
+
+    Its rules across fields, which are in CEL, stay the API server's to check.
+    """
+    kept = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-") and key != "default"}
+    if kept.pop("exclusiveMinimum", False):
+        kept["exclusiveMinimum"] = kept.pop("minimum")
+    if node.get("x-kubernetes-int-or-string"):
+        kept["type"] = ["integer", "string"]
+    if "properties" in node:
+        parts = {name: from_crd(part) for name, part in node["properties"].items()}
+        kept |= {"properties": parts, "additionalProperties": False}
+    for key in ("items", "additionalProperties"):
+        if key in node:
+            kept[key] = from_crd(node[key])
+    return kept
+
+
+MODEL = closed(enabled=FLAG, spec=from_crd(spec_schema())) | {"required": ["spec"]}
 
 
 def pods(service: str) -> dict[str, Schema]:

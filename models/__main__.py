@@ -1,6 +1,7 @@
 """Make, train, export, time, evaluate or show the models: `python -m models make`. The first four need TensorFlow."""
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         "evaluate": _evaluate,
         "sheets": _sheet,
     }
+    if options.command in ("make", "train", "export", "time"):
+        _need_tensorflow()
     for purpose in purposes:
         if options.command in ("make", "train"):
             _train(purpose, options.build / purpose.model)
@@ -50,6 +53,15 @@ def main(arguments: list[str] | None = None) -> None:
             _export(purpose, options.build / purpose.model, options.home / purpose.model, in_int8=options.int8)
         if options.command in steps:
             steps[options.command](purpose, options)
+
+
+def _need_tensorflow() -> None:
+    """End where this interpreter has no TensorFlow."""
+    if importlib.util.find_spec("tensorflow") is None:
+        sys.exit(
+            f"This needs TensorFlow, which {sys.executable} has not: call it with .venv-train/bin/python, "
+            "an environment that `make test-deps` makes"
+        )
 
 
 def _purpose(name: str) -> Purpose:

@@ -29,10 +29,15 @@ Home = Annotated[Path, typer.Option("--models", metavar="DIR", help="The folder 
 
 
 @app.callback(invoke_without_command=True)
-def models(ctx: typer.Context, url: cli.UrlOption = cli.DEFAULT_URL, as_json: cli.JsonOption = False) -> None:
+def models(
+    ctx: typer.Context,
+    url: cli.UrlOption = cli.DEFAULT_URL,
+    ca_file: cli.CaFileOption = None,
+    as_json: cli.JsonOption = False,
+) -> None:
     """List the models that are served; the commands below are about version folders."""
     if ctx.invoked_subcommand is None:
-        cli.models(url=url, as_json=as_json)
+        cli.models(url=url, ca_file=ca_file, as_json=as_json)
 
 
 @contextmanager
@@ -171,8 +176,12 @@ def verify(
 ) -> None:
     """Check a version: every byte, signature, approval, contract and golden cases. Exit code 1 if one fails."""
     with _explained():
-        from models import verification  # noqa: PLC0415 - as above
+        from healthguard import dsse  # noqa: PLC0415 - as above
+        from models import verification  # noqa: PLC0415
 
+        for each in key or []:
+            # First of all: with a key that is none, nothing that follows would be what was asked for.
+            dsse.public_key(_start(each, dsse.KEY_BYTES_MAX))
         asked = verification.Asked(
             digest or verification.vouched(folder.absolute()),
             tuple(key or []),
@@ -257,6 +266,8 @@ def list_(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     with _explained():
         from models import listing  # noqa: PLC0415 - as above
 
+        if not home.is_dir():
+            fail(_clean(f"There is no folder {short(home)}: name the folder of models with --models."), EXIT_FAILED)
         found = listing.versions(home)
     _print(
         [listing.line(each) for each in found] or [f"There is no version in {short(home)}."],
@@ -288,6 +299,7 @@ def card(folder: Folder, as_json: Json = False) -> None:
     with _explained():
         from models import artifact  # noqa: PLC0415 - as above
 
+        _hold_to_a_version(folder)
         text = artifact.card(folder)
     _print([text.rstrip("\n")], {"card": text}, as_json=as_json)
 
@@ -303,6 +315,11 @@ def diff(
     with _explained():
         from models import diff as comparison  # noqa: PLC0415 - as above
 
+        for each in (one, other, pictures):
+            if not each.is_dir():
+                fail(_clean(f"There is no folder {short(each)}."), EXIT_NOT_POSSIBLE)
+        for each in (one, other):
+            _hold_to_a_version(each)
         found = comparison.compare(one, other, pictures, each=_with_progress)
     names = list(found.confusion)
     lines = [
@@ -313,6 +330,21 @@ def diff(
         *(f"{row:16.15}" + "".join(f"{found.confusion[row][name]:16}" for name in names) for row in names),
     ]
     _print(lines, asdict(found), as_json=as_json)
+
+
+def _hold_to_a_version(folder: Path) -> None:
+    """End the command where *folder* is a model's, with versions in it."""
+    versions = [int(each.name) for each in folder.glob("*") if each.name.isdecimal() and each.is_dir()]
+    if versions and not (folder / "assets.extra").exists():
+        fail(
+            _clean(f"{short(folder)} is a model: name a version of it, {short(folder / str(max(versions)))}."),
+            EXIT_NOT_POSSIBLE,
+        )
+
+
+def _start(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def _with_progress(files: list[Path]) -> Iterable[Path]:

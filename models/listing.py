@@ -14,7 +14,11 @@ _CONTRACT_BYTES_MAX = 64 * 1024
 
 @dataclass(frozen=True)
 class Listed:
-    """One version folder; nothing of it was verified. `served` tells whether its model's manifest names it stable."""
+    """
+    One version folder; nothing of it was verified.
+
+    `served` tells whether its model's manifest names it stable; `signed` and `approved`, whether such a file is there.
+    """
 
     model: str
     version: int
@@ -78,9 +82,9 @@ def line(found: Listed) -> str:
     marks = [
         name
         for name, there in (
-            ("served", found.served),
-            ("signed", found.signed),
-            ("approved", found.approved),
+            (f"stable in {artifact.MANIFEST_NAME}", found.served),
+            ("a signature is there, not checked", found.signed),
+            ("an approval is there, not checked", found.approved),
             ("demonstration", found.demonstration),
             ("LiteRT only", "saved_model.pb" not in found.formats),
         )

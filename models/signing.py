@@ -107,6 +107,7 @@ def _library() -> Any:
         import model_signing  # noqa: PLC0415 - two seconds that only signing needs
     except ModuleNotFoundError as error:
         raise SigningNotInstalled(
-            "Signatures need the package model-signing: install the extra `signing` (`make test-deps` has it)."
+            "Signatures need the package model-signing: `make test-deps` installs it, and docs/importing.md says how to "
+            "have it alone"
         ) from error
     return model_signing

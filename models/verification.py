@@ -23,6 +23,7 @@ class Asked:
 
     `digest` is what a manifest or a person names, None where nobody does; `keys` are PEM files of trusted people.
     Signature and approval are checked where there are keys and they are there, and must be there where required.
+    Whoever gives keys asks for one of them at least: a version that has neither is refused.
     """
 
     digest: str | None = None
@@ -129,6 +130,8 @@ def _digest(folder: Path, vouched_for: str | None) -> str:
 
 def _signature(folder: Path, asked: Asked) -> str:
     if not signing.beside(folder).exists() and not asked.signature_required:
+        if asked.keys and not approval.beside(folder).exists():
+            raise signing.SignatureRefused("neither signed nor approved: there is nothing to check with --key")
         raise _NotThere("not signed")
     if not asked.keys:
         _no_keys(asked.signature_required, "signature")

@@ -1,11 +1,9 @@
 """Assemble the records service."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 import aiohttp
 from fastapi import FastAPI
@@ -14,6 +12,7 @@ from prometheus_client import Counter, Gauge
 from healthguard import __version__, http
 from healthguard.body import BodyLimit
 from healthguard.database import open_database
+from healthguard.expiry import forgetting_keys
 from healthguard.health import Health
 from healthguard.jwks import fetch_from
 from healthguard.metrics import HttpMetrics
@@ -21,9 +20,9 @@ from healthguard.problems import responses
 from healthguard.telemetry import NO_TELEMETRY
 from healthguard.tls import trusting
 from healthguard.tokens import Fetch, Keys, RememberingVerifier, TokenVerifier
+from records import store
 from records.cursors import Cursors
 from records.deps import FromGateway, Resources, State
-from records.expiry import forget_keys_forever
 from records.problems import GatewayOnly
 from records.pseudonyms import Pseudonyms
 from records.routes import old_names, predictions
@@ -84,7 +83,7 @@ async def running(app: FastAPI, settings: RecordsSettings, fetch: Fetch) -> Asyn
     registry = app.state.metrics.registry
     async with (
         open_database(settings, "records", synchronous_commit=settings.synchronous_commit) as database,
-        _beside(forget_keys_forever(database, life)),
+        forgetting_keys(database, partial(store.forget_keys, life)),
     ):
         Gauge(
             "healthguard_records_connections_in_use", "Connections lent to requests.", registry=registry
@@ -104,15 +103,3 @@ async def running(app: FastAPI, settings: RecordsSettings, fetch: Fetch) -> Asyn
                 saved=Counter("healthguard_records_saved", "Records saved.", ["source"], registry=registry),
             )
         )
-
-
-@asynccontextmanager
-async def _beside(work: Any) -> AsyncIterator[None]:
-    """Run *work* as a task for the block, and end it with the block."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -255,8 +255,9 @@ async def know_patient(session: AsyncSession, patient: SealedPatient) -> None:
     await session.execute(upsert(_table(Patient)).values(values).on_conflict_do_nothing())
 
 
-async def forget_keys(session: AsyncSession, before: datetime, limit: int) -> int:
-    """Remove idempotency keys made before *before*, *limit* at most a call; return how many."""
+async def forget_keys(life: timedelta, session: AsyncSession, limit: int) -> int:
+    """Remove idempotency keys that are older than *life*, *limit* at most a call; return how many."""
+    before = datetime.now(UTC) - life
     old = select(_KEYS.c.owner, _KEYS.c.key).where(_KEYS.c.created_at < before).limit(limit)
     gone = await session.execute(delete(_KEYS).where(tuple_(_KEYS.c.owner, _KEYS.c.key).in_(old)))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a delete's result has it

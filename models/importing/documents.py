@@ -74,6 +74,13 @@ def limitations(request: Request, facts: Facts) -> list[str]:
     return [*found, *facts.remarks]
 
 
+def unproved(labels: Sequence[str], thresholds: Sequence[float], scores: NDArray[np.floating[Any]]) -> tuple[str, ...]:
+    """Return in a sentence which labels no golden case has, by the source's scores; nothing: each has one."""
+    has = set(np.searchsorted(np.asarray(thresholds), scores, side="right").tolist())
+    left = [label for number, label in enumerate(labels) if number not in has]
+    return (f"No golden case is answered {' or '.join(left)}: give pictures of each with --golden.",) if left else ()
+
+
 def contract(request: Request, facts: Facts, card: str) -> dict[str, Any]:
     """Return the contract of an imported version; the schema is `contract.schema.json`."""
     height, width = facts.size

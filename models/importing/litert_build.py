@@ -43,7 +43,10 @@ def build(request: Request, source_digest: str, made: Path, say: Callable[[str],
     images, expected = _golden(request, answering, meaning)
     say("Writing the file")
     any_rows = source.any_rows and _takes_rows(source, activation, meaning, answering.scaling, images)
-    remarks = () if any_rows else ("One image a run: requests with several are refused, and batching gains nothing.",)
+    remarks: tuple[str, ...] = (
+        () if any_rows else ("One image a run: requests with several are refused, and batching gains nothing.",)
+    )
+    remarks += documents.unproved(request.labels, meaning.thresholds, expected)
     facts = Facts(
         format="tflite",
         source_digest=source_digest,

@@ -16,11 +16,12 @@ DNS_PORTS = set(yaml.safe_load((CHART / "values.yaml").read_text())["networkPoli
 ASKS_NO_NAMES = {"postgresql", "secrets", "crds", "leave"}
 
 
-def documented() -> set[Edge]:
-    """Return the edges of the page's table."""
+def documented(*, where_set: bool = False) -> set[Edge]:
+    """Return the edges of the page's table, with those that a value opens or without."""
     page = (ROOT / "docs" / "kubernetes.md").read_text()
     table = page.partition("## Who speaks to whom")[2].partition("## Secrets")[0]
-    rows = re.findall(r"^\| ([a-z-]+) \| ([a-z-]+) \| ([0-9, ]+) \|", table, re.MULTILINE)
+    mark = "(?:, where set)?" if where_set else ""
+    rows = re.findall(rf"^\| ([a-z-]+){mark} \| ([a-z-]+) \| ([0-9, ]+) \|", table, re.MULTILINE)
     return {(source, target, int(port)) for source, target, ports in rows for port in ports.split(",")}
 
 
@@ -62,6 +63,14 @@ def _labels(peer: dict[str, Any]) -> dict[str, str]:
 def test_rendered_edges_are_the_documented_ones() -> None:
     """Both ways: nothing is open that the page does not name, nothing is named that is closed."""
     assert allowed(template()) == documented()
+
+
+def test_edges_that_values_open_are_documented_too() -> None:
+    """With traces, Redis and the gRPC door, the rows with `where set` are open as well, and no others."""
+    traces: dict[str, Any] = {"settings": {"otlp_endpoint": "http://collector:4318"}}
+    values = dict.fromkeys(("auth", "records", "operator"), traces)
+    values["gateway"] = {"redis": {"existingSecret": "s"}, "settings": traces["settings"] | {"grpc_port": 8005}}
+    assert allowed(template(values)) == documented(where_set=True) > documented()
 
 
 def test_no_edge_is_open_at_one_end_only() -> None:

@@ -35,6 +35,9 @@ EVERYTHING = {
 }
 """Values that turn on what the profiles leave off."""
 
+ROUTE = {"enabled": True, "parentRefs": [{"name": "door"}]}
+NO_TLS = {"enabled": False}
+
 RENDERINGS = [pytest.param((profile,), id=profile) for profile in PROFILES] + [pytest.param((), id="defaults")]
 CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "CustomResourceDefinition", "APIService"}
 
@@ -251,10 +254,13 @@ def test_gateway_asks_where_the_operator_serves() -> None:
     assert {one["name"]: one["endpoints"] for one in listed} == expected
 
 
-def test_a_third_model_is_one_entry_more() -> None:
-    """It becomes a ServedModel and a line in the gateway's list."""
+@pytest.mark.parametrize("switch", [{}, {"enabled": True}], ids=["not said", "on"])
+def test_a_third_model_is_one_entry_more(switch: Values) -> None:
+    """It becomes a ServedModel and a line in the gateway's list; only one that says so is off."""
     version = {"version": 7, "storageUri": "https://models.example/skin/7", "digest": f"sha256:{'0' * 64}"}
-    model = {"enabled": True, "spec": {"versions": [version], "traffic": {"stable": 7}}}
+    model = switch | {"spec": {"versions": [version], "traffic": {"stable": 7}}}
+    off = {"enabled": False, "spec": model["spec"]}
+    assert "skin" not in of_kind(template({"models": {"skin": off}}), "ServedModel")
     found = template({"models": {"skin": model}, "gateway": {"discovery": "file"}})
     tried = dict(containers(found))["Pod/hg-test/test"]["args"]
     assert {"--model=cancer@2", "--model=anemia@2", "--model=skin@7"} <= set(tried)
@@ -301,6 +307,36 @@ def test_the_end_of_an_installation_names_what_is_open() -> None:
     wide = {"operator": {"clusterWide": True}, "internalTLS": {"enabled": True}}
     assert "hg-models-tls" in notes(wide)
     assert "hg-models-tls" not in notes({"internalTLS": {"enabled": True}})
+
+
+@pytest.mark.parametrize(
+    ("way", "nothing_leads_here", "in_the_open"),
+    [
+        pytest.param({}, True, False, id="no door"),
+        pytest.param({"ingress": {"enabled": True}}, False, False, id="an Ingress with TLS"),
+        pytest.param({"ingress": {"enabled": True, "tls": NO_TLS}}, False, True, id="an Ingress without"),
+        pytest.param({"httpRoute": ROUTE}, False, False, id="a route"),
+        pytest.param({"ingress": {"grpc": {"enabled": True}}}, False, False, id="an Ingress for gRPC alone"),
+        pytest.param({"ingress": {"grpc": {"enabled": True}, "tls": NO_TLS}}, False, True, id="that without TLS"),
+        pytest.param({"grpcRoute": ROUTE}, False, False, id="a route for gRPC alone"),
+        pytest.param(
+            {"httpRoute": ROUTE, "ingress": {"grpc": {"enabled": True}, "tls": NO_TLS}}, False, True, id="one of two"
+        ),
+    ],
+)
+def test_notes_count_the_door_for_grpc(way: Values, *, nothing_leads_here: bool, in_the_open: bool) -> None:
+    """Whoever reads that nothing leads here, or of no open door, closes none."""
+    said = notes({"gateway": {"settings": {"grpc_port": 8005}}} | way)
+    assert ("Nothing leads here" in said) == nothing_leads_here
+    assert ("The door has no TLS" in said) == in_the_open
+
+
+def test_notes_say_where_grpc_is_reached() -> None:
+    """By the Ingress' host, or at the Gateway of the route."""
+    port = {"gateway": {"settings": {"grpc_port": 8005}}}
+    assert "over gRPC: grpc.example\n" in notes(port | {"ingress": {"grpc": {"enabled": True, "host": "grpc.example"}}})
+    assert "the GRPCRoute hg-gateway-grpc joins" in notes(port | {"grpcRoute": ROUTE})
+    assert "over gRPC" not in notes(port)
 
 
 def test_extra_objects_are_templates() -> None:

@@ -73,7 +73,7 @@
 {{- range $name, $model := .Values.models -}}
 {{- $numbers := list -}}
 {{- range $model.spec.versions -}}{{- $numbers = append $numbers (int .version) -}}{{- end -}}
-{{- if and $model.enabled (not (has (int $model.spec.traffic.stable) $numbers)) -}}
+{{- if and (dig "enabled" true $model) (not (has (int $model.spec.traffic.stable) $numbers)) -}}
 {{- fail (printf "models.%s.spec.traffic.stable: it is none of the versions" $name) -}}
 {{- end -}}
 {{- end -}}

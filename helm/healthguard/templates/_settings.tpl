@@ -115,7 +115,7 @@ OPERATOR_MODEL_TLS_CERT_FILE: /etc/healthguard/models-tls/tls.crt
 {{- define "healthguard.models" -}}
 {{- $models := list -}}
 {{- range $name, $model := .Values.models -}}
-{{- if $model.enabled -}}
+{{- if dig "enabled" true $model -}}
 {{- $stable := int $model.spec.traffic.stable -}}
 {{- $host := printf "model-%s-v%d.%s.svc" $name $stable $.Release.Namespace -}}
 {{- $models = append $models (dict "name" $name "stable" $stable "endpoints" (list (printf "%s:8500" $host))) -}}

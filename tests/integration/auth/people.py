@@ -8,10 +8,10 @@ from healthguard.tokens import Role
 from tests import factories
 
 
-async def register(client: httpx.AsyncClient) -> dict[str, str]:
+async def register(client: httpx.AsyncClient, headers: dict[str, str] | None = None) -> dict[str, str]:
     """Register somebody and return their credentials."""
     credentials = factories.credentials()
-    answer = await client.post("/v1/auth/register", json=credentials)
+    answer = await client.post("/v1/auth/register", json=credentials, headers=headers)
     assert answer.status_code == 201
     return credentials
 

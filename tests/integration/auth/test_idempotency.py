@@ -1,6 +1,8 @@
 """What is sent again under its Idempotency-Key is done once; and nothing secret is kept to know the repeat by."""
 
 import asyncio
+from datetime import timedelta
+from functools import partial
 
 import httpx
 import pytest
@@ -8,10 +10,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth import api_keys, store
+from auth.app import create_app, running
 from auth.settings import AuthSettings
-from healthguard.database import open_database
+from healthguard import expiry
+from healthguard.database import Database, open_database
+from healthguard.expiry import forget_keys
 from healthguard.tokens import Role
 from tests import factories
+from tests.asgi import client_of
+from tests.integration.auth.conftest import cheap_passwords
 from tests.integration.auth.people import authorization, register, set_role
 
 UNDER_KEY = {"Idempotency-Key": "a-key-of-the-client"}
@@ -33,6 +40,13 @@ async def kept_of(connection: AsyncConnection, credentials: dict[str, str]) -> l
     """Return all that is kept with a person's Idempotency-Keys, a text a row."""
     rows = "SELECT k::text FROM idempotency_keys k JOIN users u ON u.id = k.user_id WHERE u.email = :email"
     return list((await connection.execute(text(rows), {"email": credentials["email"]})).scalars())
+
+
+async def fingerprints_of(connection: AsyncConnection, credentials: dict[str, str]) -> dict[str, bytes]:
+    """Return the hashes that are kept with a person's Idempotency-Keys, by key."""
+    rows = "SELECT k.key, k.fingerprint FROM idempotency_keys k JOIN users u ON u.id = k.user_id WHERE u.email = :email"
+    found = await connection.execute(text(rows), {"email": credentials["email"]})
+    return {row.key: row.fingerprint for row in found}
 
 
 async def keys_listed(client: httpx.AsyncClient, headers: dict[str, str]) -> list[str]:
@@ -88,6 +102,16 @@ async def test_registration_key_is_forgotten_after_a_day(
     assert slug(await client.post("/v1/auth/register", json=credentials, headers=UNDER_KEY)) == (409, "email-taken")
 
 
+async def test_registration_of_another_email_under_a_used_key_is_another_account(client: httpx.AsyncClient) -> None:
+    """A registration's key belongs to the account: strangers who chose the same one are not in each other's way."""
+    one, other = [
+        await client.post("/v1/auth/register", json=factories.credentials(), headers=UNDER_KEY) for _ in range(2)
+    ]
+
+    assert (one.status_code, other.status_code) == (201, 201)
+    assert one.json()["id"] != other.json()["id"]
+
+
 async def test_api_key_again_makes_no_other_and_says_which_is_there(client: httpx.AsyncClient) -> None:
     """The answer that shows the key comes once; the repeat names it, so that it can be revoked."""
     headers = await authorization(client, await register(client)) | UNDER_KEY
@@ -125,29 +149,49 @@ async def test_refused_api_key_does_not_use_its_key_up(client: httpx.AsyncClient
     assert again.status_code == 201
 
 
-async def test_api_key_past_its_day_is_made_anew_and_old_keys_go(
-    client: httpx.AsyncClient, auth_connection: AsyncConnection
+async def test_old_keys_are_forgotten_and_what_they_made_stays(
+    client: httpx.AsyncClient, auth_connection: AsyncConnection, rolled_back: Database
 ) -> None:
-    """A key's life ends, and each use removes some whose life is over: the table does not grow for ever."""
+    """All of them, in as many transactions as it takes; the table does not grow for ever."""
     credentials = await register(client)
     headers = await authorization(client, credentials)
-    for number in range(3):
-        keyed = headers | {"Idempotency-Key": f"key-{number}"}
+    for number in range(5):
+        keyed = headers | {"Idempotency-Key": f"old-{number}"}
         assert (await client.post("/v1/auth/keys", json={"name": "import"}, headers=keyed)).status_code == 201
     await put_back(auth_connection, 25)
+    await client.post("/v1/auth/keys", json={"name": "x"}, headers=headers | UNDER_KEY)
 
-    again = await client.post("/v1/auth/keys", json={"name": "x"}, headers=headers | {"Idempotency-Key": "key-0"})
+    assert await forget_keys(rolled_back, partial(store.forget_keys, timedelta(hours=24)), batch=2) == 5
 
-    assert again.status_code == 201
     (left,) = await kept_of(auth_connection, credentials)
-    assert "key-0" in left
+    assert UNDER_KEY["Idempotency-Key"] in left
+    assert len(await keys_listed(client, headers)) == 6
+
+
+async def test_service_forgets_old_keys_by_itself(settings: AuthSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody need send another key for it: what belongs to an e-mail goes with its day."""
+    monkeypatch.setattr(expiry, "INTERVAL_S", 0.01)
+    credentials = factories.credentials()
+    async with (
+        open_database(settings, "auth") as database,
+        client_of(create_app(settings, lambda app: running(app, settings, database, cheap_passwords()))) as client,
+    ):
+        await client.post("/v1/auth/register", json=credentials, headers=UNDER_KEY)
+        async with database.write() as session:
+            assert len(await kept_of(await session.connection(), credentials)) == 1
+            await put_back(await session.connection(), 25)
+        async with asyncio.timeout(20):
+            while True:
+                async with database.read() as session:
+                    if not await kept_of(await session.connection(), credentials):
+                        break
+                await asyncio.sleep(0.01)
 
 
 async def test_expired_key_that_was_not_removed_yet_is_claimed_anew(
-    client: httpx.AsyncClient, auth_connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, auth_connection: AsyncConnection
 ) -> None:
-    """Only some are removed at a time; whichever those are, an old key holds nobody up."""
-    monkeypatch.setattr(store, "PURGE_ROWS_MAX", 0)
+    """They are removed from time to time; until then an old key holds nobody up."""
     headers = await authorization(client, await register(client)) | UNDER_KEY
     await client.post("/v1/auth/keys", json={"name": "import"}, headers=headers)
     await put_back(auth_connection, 25)
@@ -239,6 +283,21 @@ async def test_nothing_secret_is_kept_with_a_key(client: httpx.AsyncClient, auth
     secrets = [*credentials.values(), key, *(api_keys.hash_of(each).hex() for each in (*credentials.values(), key))]
     assert len(rows) == 2
     assert [secret for secret in secrets if secret in kept] == []
+
+
+async def test_what_is_kept_with_a_key_does_not_depend_on_a_secret(
+    client: httpx.AsyncClient, auth_connection: AsyncConnection
+) -> None:
+    """Of people with other passwords, and other API keys, the same hashes stand there: none can be searched through."""
+    people = [await register(client, headers=UNDER_KEY) for _ in range(2)]
+    for person in people:
+        headers = await authorization(client, person) | {"Idempotency-Key": "key-1"}
+        assert (await client.post("/v1/auth/keys", json={"name": "import"}, headers=headers)).status_code == 201
+
+    one, other = [await fingerprints_of(auth_connection, person) for person in people]
+
+    assert len(one) == 2
+    assert one == other
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 129, "é"])

@@ -25,6 +25,12 @@ STORED: dict[str, Any] = {
 }
 
 
+Answer = tuple[int, dict[str, str], Any]
+
+LOST: Answer = (0, {}, None)
+"""No answer: the connection ends when the request has come."""
+
+
 @dataclass
 class Script:
     """Answers to give, one a request, and the requests that came."""
@@ -35,7 +41,7 @@ class Script:
 
 
 @contextmanager
-def _serving(*answers: tuple[int, dict[str, str], Any]) -> Iterator[Script]:
+def _serving(*answers: Answer) -> Iterator[Script]:
     script = Script([(status, headers, json.dumps(body).encode()) for status, headers, body in answers])
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,6 +49,9 @@ def _serving(*answers: tuple[int, dict[str, str], Any]) -> Iterator[Script]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             script.requests.append((f"{self.command} {self.path}", dict(self.headers), body))
             status, headers, content = script.answers.pop(0)
+            if status == LOST[0]:
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
@@ -50,7 +59,7 @@ def _serving(*answers: tuple[int, dict[str, str], Any]) -> Iterator[Script]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # noqa: N815 - http.server's names
+        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -161,6 +170,64 @@ def test_predict_does_not_repeat_a_refusal() -> None:
 def test_wait_before_retry_decides(error: ClientError, tries: int, left_s: float, expected: float | None) -> None:
     """Each case has the wait that its name says."""
     assert wait_before_retry_s(error, tries, left_s) == expected
+
+
+NOT_NOW: Answer = (503, {}, _problem(503))
+SHOWN_KEY = "0190a6de-6d5b-4a5b-9d5f-0c8d5a3c1b2a"
+
+
+@pytest.mark.parametrize("call", ["register", "create_api_key"])
+def test_what_is_stored_is_repeated_under_the_same_key(call: str) -> None:
+    """An account or an API key is asked for until there is an answer, and made once; the next has a key of its own."""
+    made: Answer = (201, {}, {"key": "hg_live_x"})
+    with (
+        _serving(NOT_NOW, made, made) as script,
+        Client(script.url, "token", sleep=lambda _: None) as client,
+    ):
+        for _ in range(2):
+            if call == "register":
+                client.register("a@example.org", "password")
+            else:
+                assert client.create_api_key("import") == "hg_live_x"
+    first, again, next_one = (headers["Idempotency-Key"] for _, headers, _ in script.requests)
+    assert first == again != next_one
+
+
+def test_registration_is_repeated_when_the_connection_is_lost() -> None:
+    """The answer that nobody got is asked for again, under the same key."""
+    with (
+        _serving(LOST, (201, {}, {"id": 1})) as script,
+        Client(script.url, sleep=lambda _: None) as client,
+    ):
+        client.register("a@example.org", "password")
+    assert len(script.requests) == 2
+    assert len({headers["Idempotency-Key"] for _, headers, _ in script.requests}) == 1
+
+
+def test_api_key_that_nobody_has_seen_is_revoked_and_another_made() -> None:
+    """The repeat says which key the lost answer showed: it goes, and the new one has an idempotency key of its own."""
+    shown: Answer = (409, {}, _problem(409, key_id=SHOWN_KEY))
+    with (
+        _serving(LOST, shown, (200, {}, None), (201, {}, {"key": "hg_live_y"})) as script,
+        Client(script.url, "token", sleep=lambda _: None) as client,
+    ):
+        assert client.create_api_key("import") == "hg_live_y"
+    paths = [path for path, _, _ in script.requests]
+    create = "POST /api/v1/auth/keys"
+    assert paths == [create, create, f"DELETE /api/v1/auth/keys/{SHOWN_KEY}", create]
+    keys = [headers.get("Idempotency-Key") for _, headers, _ in script.requests]
+    assert keys[0] == keys[1] != keys[3]
+
+
+def test_api_key_that_is_refused_revokes_none() -> None:
+    """Too many keys is a 409 as well, and names none."""
+    with (
+        _serving((409, {}, _problem(409))) as script,
+        Client(script.url, "token") as client,
+        pytest.raises(ProblemError),
+    ):
+        client.create_api_key("import")
+    assert len(script.requests) == 1
 
 
 def test_predictions_follow_the_cursor_to_the_last_page() -> None:

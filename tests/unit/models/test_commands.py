@@ -1,6 +1,7 @@
 """The `healthguard models …` commands as a person and a program meet them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from healthguard import approval
+from healthguard.terminal import short
+from models import __main__ as training
 from models import artifact, commands, signing
 from tests.unit.models.test_diff import MODELS, stable
 from tests.unit.models.test_import_litert import network
@@ -45,7 +48,7 @@ def test_list_names_every_version_and_which_is_served() -> None:
     assert code == 0
     lines = {line.split()[0]: line for line in output.splitlines()}
     for model in ("anemia", "cancer"):
-        assert "served" in lines[f"{model}/{stable(model).name}"]
+        assert "stable in servedmodel.yaml" in lines[f"{model}/{stable(model).name}"]
 
 
 def test_list_for_a_program_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +219,35 @@ def test_diff_compares_two_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "100.0 %" in output
     code, found = told(monkeypatch, "diff", folder, folder, pictures)
     assert (code, found["agreement"]) == (0, 1.0)
+
+
+def test_list_vouches_for_nothing(tmp_path: Path) -> None:
+    """A file beside a version, whatever is in it, is told as there, not as right."""
+    shutil.copytree(stable("cancer"), tmp_path / "cancer" / "2")
+    approval.beside(tmp_path / "cancer" / "2").write_text("{}")
+    assert "an approval is there, not checked" in call("list", "--models", str(tmp_path))[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("list", "--models", "/nowhere"), 1, "There is no folder /nowhere"),
+        (("card", str(MODELS / "cancer")), 2, f"is a model: name a version of it, {short(stable('cancer'))}"),
+        (("diff", "/nowhere", str(stable("cancer")), "."), 2, "There is no folder /nowhere"),
+        (("diff", str(stable("cancer")), str(stable("cancer")), "/nowhere"), 2, "There is no folder /nowhere"),
+        (("diff", str(MODELS / "cancer"), str(stable("cancer")), "."), 2, "name a version of it"),
+        (("verify", str(stable("cancer")), "--key", "/nowhere"), 2, "/nowhere: No such file"),
+        (("verify", str(stable("cancer")), "--key", str(MODELS / "catalog.py")), 2, "The key cannot be used"),
+    ],
+)
+def test_wrong_place_is_a_sentence(words: tuple[str, ...], code: int, said: str) -> None:
+    """It names what was meant, and not what a library stumbled over."""
+    found = call(*words)
+    assert (found[0], said in found[1]) == (code, True), found[1]
+
+
+def test_training_without_tensorflow_names_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person is told what to call it with, not which import failed."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match=r"venv-train/bin/python"):
+        training.main(["time", "cancer"])

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from models import artifact, verification
-from models.importing import importer, litert_edit, litert_source
+from models.importing import documents, importer, litert_edit, litert_source
 from models.importing.litert_edit import Writer
 from models.importing.request import CannotImport
 from tests.unit.models.test_import_reading import RISK, request
@@ -269,3 +269,13 @@ def test_several_subgraphs_are_refused() -> None:
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(CannotImport, match="subgraphs"):
         litert_source._refuse_unknown(model)
+
+
+@pytest.mark.parametrize(
+    ("scores", "left"),
+    [([0.1, 0.3, 0.7], []), ([0.1, 0.2], ["MEDIUM or HIGH"]), ([0.9], ["LOW or MEDIUM"])],
+)
+def test_label_without_a_golden_case_is_told(scores: list[float], left: list[str]) -> None:
+    """Golden cases of one label would pass a server that always answers it; a score at a threshold is above it."""
+    found = documents.unproved(["LOW", "MEDIUM", "HIGH"], [0.3, 0.7], np.array(scores))
+    assert [sentence.split(" answered ")[1].split(":")[0] for sentence in found] == left

@@ -277,3 +277,11 @@ def test_absent_folder_is_refused(tmp_path: Path) -> None:
     """A typing error is not a crash."""
     checks = verification.verify(tmp_path / "7", Asked(), now=NOW)
     assert checks[0].passed is False
+
+
+def test_key_with_nothing_to_check_is_a_failure(version: Path, keys: Path) -> None:
+    """Whoever names a trusted person must not take a folder that nobody signed for theirs."""
+    checks = found(version, keys=(keys / "ours.pub",))
+    assert checks["signature"].passed is False
+    assert "neither signed nor approved" in checks["signature"].detail
+    assert found(version)["signature"].passed is None
